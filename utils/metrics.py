@@ -1,0 +1,91 @@
+"""Scores of a register classifier, as pure functions of its confusion counts.
+
+Everything is computed from one matrix of counts per test set: rows are gold registers, columns are
+predicted ones, cell (g, p) is the number of texts of gold register g that were predicted as p.
+For one register r:
+
+    support    the number of texts whose gold register is r (the sum of row r)
+    precision  of the texts predicted as r, the share whose gold register is r
+    recall     of the texts whose gold register is r, the share predicted as r
+    F1         the harmonic mean of the two: 2 x correct / (support + predicted as r)
+
+and over a test set:
+
+    micro_f1   the share of all texts that were predicted right. Every text has one gold and one
+               predicted register, so micro-averaged F1, precision and recall are all this: accuracy
+    macro_f1   the mean of F1 over the registers that have gold texts in this test set
+    precision  the mean of precision over the same registers
+    recall     the mean of recall over the same registers
+
+A register without gold texts is left out of the three means, even if some text was wrongly predicted
+as it: so every model is averaged over the same registers, and a stray prediction costs what it costs
+in the other registers' scores, not a whole register's zero. A register with gold texts that is never
+predicted has no precision of its own; in the mean it counts as 0. All scores lie in [0, 1].
+"""
+
+import numpy as np
+
+
+def count_confusions(gold: np.ndarray, predicted: np.ndarray, n_registers: int) -> np.ndarray:
+    """Count texts per pair of registers: shape (n_registers, n_registers), rows gold, columns predicted.
+
+    gold, predicted: label ids in [0, n_registers), one per text, in the same order.
+    """
+    pairs = np.asarray(gold, dtype=np.int64) * n_registers + np.asarray(predicted, dtype=np.int64)
+    return np.bincount(pairs, minlength=n_registers**2).reshape(n_registers, n_registers)
+
+
+def register_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
+    """Return precision, recall, f1 and support of each register, in the matrix's order.
+
+    nan where a score is not defined: precision of a register never predicted, recall and F1 of one
+    without gold texts.
+    """
+    correct = np.diag(confusion).astype(float)
+    gold, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
+    return {
+        "precision": _divide(correct, predicted),
+        "recall": _divide(correct, gold),
+        "f1": np.where(gold > 0, _divide(2 * correct, gold + predicted), np.nan),
+        "support": gold,
+    }
+
+
+def micro_f1(confusion: np.ndarray) -> float:
+    """Return the share of texts predicted right, in [0, 1]; nan without texts."""
+    total = confusion.sum()
+    return float(np.trace(confusion) / total) if total else float("nan")
+
+
+def macro_f1(confusion: np.ndarray) -> float:
+    """Return the mean F1 over the registers with gold texts, in [0, 1]; nan without texts."""
+    return _mean_over_gold(confusion, "f1")
+
+
+def precision(confusion: np.ndarray) -> float:
+    """Return the mean precision over the registers with gold texts; one never predicted counts as 0."""
+    return _mean_over_gold(confusion, "precision")
+
+
+def recall(confusion: np.ndarray) -> float:
+    """Return the mean recall over the registers with gold texts."""
+    return _mean_over_gold(confusion, "recall")
+
+
+METRICS = {"micro_f1": micro_f1, "macro_f1": macro_f1, "precision": precision, "recall": recall}
+
+
+def all_metrics(confusion: np.ndarray) -> dict[str, float]:
+    """Return every metric over the test set, by its name."""
+    return {name: metric(confusion) for name, metric in METRICS.items()}
+
+
+def _mean_over_gold(confusion: np.ndarray, score: str) -> float:
+    scores = register_scores(confusion)
+    has_gold = scores["support"] > 0
+    return float(np.nan_to_num(scores[score][has_gold]).mean()) if has_gold.any() else float("nan")
+
+
+def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    out = np.full(len(numerator), np.nan)
+    return np.divide(numerator, denominator, out=out, where=denominator > 0)
