@@ -1,0 +1,89 @@
+"""What the tests share: small corpora written to a temporary folder, the tiny model, a copy of the project."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from utils import download_model, runs  # noqa: E402
+
+SAMPLE_CORPUS = ROOT / "tests" / "sample-corpus"
+REGISTERS = {"IN": "information", "OP": "opinion", "LY": "lyrics"}
+SCRIPTS = ("finetune.py", "evaluate.py", "post_eval.py", "utils", "requirements.txt")
+
+WriteCorpus = Callable[..., Path]
+
+
+@pytest.fixture
+def write_corpus(tmp_path: Path) -> WriteCorpus:
+    """Return a function that writes {"train/en": [(register, text), …]} as a corpus, and returns its folder."""
+
+    def write(files: dict[str, list[tuple[str, str]]], registers: dict[str, str] = REGISTERS) -> Path:
+        corpus = tmp_path / "corpus-of-this-test"
+        (corpus / "info").mkdir(parents=True, exist_ok=True)
+        (corpus / "info" / "reg_abbv.json").write_text(json.dumps(registers), encoding="utf-8")
+        for name, rows in files.items():
+            path = corpus / "corpus" / f"{name}.tsv"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(path, "w", encoding="utf-8", newline="") as file:
+                csv.writer(file, delimiter="\t", lineterminator="\n").writerows(rows)
+        return corpus
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Path:
+    """Return the folder of the tiny model, made by download_model.py."""
+    return download_model.find_checkpoint("./tests/sample-corpus")
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let runs of this process lie under a temporary folder instead of the repository."""
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def project(tmp_path: Path, tiny: Path) -> Path:
+    """Return a copy of the scripts, with the tiny model, to run as processes of their own."""
+    copy = tmp_path / "project"
+    copy.mkdir()
+    for name in SCRIPTS:
+        source = ROOT / name
+        shutil.copytree(source, copy / name) if source.is_dir() else shutil.copy(source, copy / name)
+    shutil.copytree(tiny, copy / tiny.relative_to(ROOT))
+    (copy / "tests").mkdir()
+    (copy / "tests" / "sample-corpus").symlink_to(SAMPLE_CORPUS)
+    return copy
+
+
+def start(project: Path, *command: str, corpus: Path = SAMPLE_CORPUS) -> subprocess.Popen:
+    """Start one of the project's scripts with this Python, the corpus in REGISTER_CORPUS, output captured."""
+    environment = {**os.environ, "REGISTER_CORPUS": str(corpus), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    return subprocess.Popen(
+        [sys.executable, *command],
+        cwd=project,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def finish(process: subprocess.Popen, expect: int = 0) -> str:
+    """Wait for a process, check its exit code, and return what it printed on both streams."""
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == expect, err
+    return out + err

@@ -1,0 +1,316 @@
+"""Reading a corpus: every trap of the format, the audit, the split, the tokens."""
+
+import csv
+import json
+import logging
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT, SAMPLE_CORPUS
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from utils import classifier, corpus_load
+from utils.corpus_load import CorpusError, load_training_texts, read_file
+
+REGISTERS = ["IN", "OP", "LY"]
+
+
+def read(corpus, name="train/en"):
+    split, lang = name.split("/")
+    return read_file(corpus, split, lang, REGISTERS)
+
+
+def raw_corpus(write_corpus, content: bytes, name="train/en"):
+    corpus = write_corpus({name: []})
+    (corpus / "corpus" / f"{name}.tsv").write_bytes(content)
+    return corpus
+
+
+def split(corpus, langs, **options):
+    return load_training_texts(
+        corpus, langs, REGISTERS, **{"validation_size": 0.2, "seed": 42, "all_texts": False, **options}
+    )
+
+
+TRAPS = {
+    "first row is no header": "a first text",
+    "NA": "NA",
+    "null": "null",
+    "None": "None",
+    "nan": "nan",
+    "blanks at both ends": "  a text ",
+    "line end": "two\nlines",
+    "carriage return": "a\r\nb\rc",
+    "carriage return alone, which csv leaves unquoted": "a\rb",
+    "tab": "a\tb",
+    "quotes": 'she said "no" and left',
+    "begins with a quote": '"no" she said',
+    "unicode line ends": "a\u2028b\u2029c\u0085d\x1ce\x0bf\x0cg",
+    "replacement and control characters": "a\ufffdb\x00c\x07",
+    "backslash n": r"a\nb",
+    "131,073 characters": "x" * 131_073,
+    "1.1 M characters": "mot " * 275_000 + "fin",
+    "right to left, zero width": "שלום\u200b\u200fעולם",
+}
+
+
+@pytest.mark.parametrize("text", TRAPS.values(), ids=TRAPS)
+def test_a_text_comes_back_as_it_was_written(write_corpus, text):
+    corpus = write_corpus({"train/en": [("IN", text), ("OP", "another")]})
+    texts = read(corpus).texts
+    assert [(t.register, t.text) for t in texts] == [("IN", text), ("OP", "another")]
+
+
+def test_rows_and_lines_are_those_of_the_file(write_corpus):
+    corpus = write_corpus({"train/en": [("IN", "two\nlines"), ("OP", "b"), ("unused", "c"), ("LY", "d")]})
+    file = read(corpus)
+    assert [(t.row, t.line) for t in file.texts] == [(1, 1), (2, 3), (4, 5)]
+    assert file.skipped == [f"{corpus}/corpus/train/en.tsv:4: labelled unused"]
+
+
+def test_empty_rows_are_skipped_and_counted(write_corpus):
+    corpus = raw_corpus(write_corpus, "IN\ta\n\nOP\t \t\nOP\t \nLY\tb\n".replace(" \t", " ").encode())
+    file = read(corpus)
+    assert [t.text for t in file.texts] == ["a", "b"]
+    assert [row.rsplit(":", 2)[1:] for row in file.skipped] == [["2", " empty"], ["3", " empty"], ["4", " empty"]]
+
+
+BROKEN = {
+    "unknown register": (b"IN\ta\nXX\tb\n", ":2: expected REGISTER<tab>TEXT", "'XX'"),
+    "lower case": (b"in\ta\n", ":1: expected REGISTER<tab>TEXT", "'in'"),
+    "header": (b"register\ttext\nIN\ta\n", ":1: expected REGISTER<tab>TEXT", "'register'"),
+    "no tab": (b"IN\ta\nOP b\n", ":2: expected REGISTER<tab>TEXT", "1 columns"),
+    "three columns": (b"IN\ta\nOP\tb\tc\n", ":2: expected REGISTER<tab>TEXT", "3 columns"),
+    "unclosed quote": (b'IN\ta\nOP\t"b\nLY\tc\n', ":2: expected", "unexpected end of data"),
+    "quote closed too soon": (b'IN\ta\nOP\t"b" c\n', ":2: expected", "expected after"),
+    "Latin-1": ("IN\ta\nOP\tété\n".encode("latin-1"), ":2: expected UTF-8", "0xe9"),
+    "no text": (b"unused\ta\n\n", ":1: expected texts", "found none (2 rows skipped)"),
+    "empty file": (b"", ":1: expected texts", "found none"),
+}
+
+
+@pytest.mark.parametrize(("content", "place", "found"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_file_is_an_error_with_its_place(write_corpus, content, place, found):
+    corpus = raw_corpus(write_corpus, content)
+    with pytest.raises(CorpusError) as error:
+        read(corpus)
+    message = str(error.value)
+    assert f"corpus/train/en.tsv{place}" in message and found in message and "\n" not in message
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_register(write_corpus):
+    assert read(raw_corpus(write_corpus, b"\xef\xbb\xbfIN\ta\n")).texts[0].register == "IN"
+
+
+def test_a_missing_language_names_those_that_exist(write_corpus):
+    corpus = write_corpus({"train/en": [("IN", "a")], "train/fr": [("IN", "b")]})
+    with pytest.raises(CorpusError, match=r"train/xx\.tsv: expected a train file, found none; those there: en, fr"):
+        read(corpus, "train/xx")
+
+
+def test_distr_is_unquoted_a_second_time_and_nothing_else_is(write_corpus):
+    twice = '"he said ""no"" twice"'
+    corpus = write_corpus(
+        {name: [("IN", twice), ("IN", '"plain"'), ("IN", "x")] for name in ("train/distr", "train/en")}
+    )
+    assert [t.text for t in read(corpus, "train/distr").texts] == ['he said "no" twice', '"plain"', "x"]
+    assert [t.text for t in read(corpus, "train/en").texts] == [twice, '"plain"', "x"]
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=5))
+def test_what_csv_wrote_is_read_back(write_corpus, texts):
+    corpus = write_corpus({"train/en": []})
+    with open(corpus / "corpus" / "train" / "en.tsv", "w", encoding="utf-8", newline="") as file:
+        csv.writer(file, delimiter="\t").writerows([("IN", "anchor"), *(("OP", text) for text in texts)])
+    expected = [text for text in texts if text.strip()]
+    assert [t.text for t in read(corpus).texts[1:]] == expected
+
+
+# ---- where the corpus is ----
+
+
+def test_option_then_variable_then_constant(write_corpus, tmp_path, monkeypatch):
+    corpus = write_corpus({"train/en": [("IN", "a")]})
+    monkeypatch.setenv("REGISTER_CORPUS", str(corpus))
+    assert corpus_load.find_corpus(None) == corpus
+    assert corpus_load.find_corpus(str(SAMPLE_CORPUS)) == SAMPLE_CORPUS
+    monkeypatch.delenv("REGISTER_CORPUS")
+    monkeypatch.setattr(corpus_load, "CORPUS_PATH", "tests/sample-corpus")
+    monkeypatch.chdir(tmp_path)  # the constant counts from the repository, whatever the current folder
+    assert corpus_load.find_corpus(None) == SAMPLE_CORPUS
+
+
+def test_no_corpus_names_the_three_ways_to_give_one(tmp_path):
+    with pytest.raises(CorpusError, match="--corpus-path.*REGISTER_CORPUS.*CORPUS_PATH"):
+        corpus_load.find_corpus(str(tmp_path))
+
+
+@pytest.mark.parametrize("script", ["finetune.py", "evaluate.py", "post_eval.py", "utils/download_model.py"])
+def test_help_needs_no_corpus_and_no_torch_from_any_folder(script, tmp_path):
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = [{script!r}, '--help']\n"
+        "try:\n"
+        f"    runpy.run_path({str(ROOT / script)!r}, run_name='__main__')\n"
+        "except SystemExit as end:\n"
+        "    assert not end.code, end.code\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'pandas'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    environment = {**os.environ, "REGISTER_CORPUS": str(tmp_path / "nowhere"), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "example: python" in done.stdout
+
+
+def test_another_typology_of_another_size_works(write_corpus):
+    typology = {"B": "blog", "A": "article", "C": "chat", "Z": "zine", "E": "essay"}
+    rows = [(register, f"text {i} of {register}") for register in typology for i in range(10)]
+    corpus = write_corpus({"train/en": rows, "test/en": [("Z", "t")]}, typology)
+    registers = list(corpus_load.load_registers(corpus))
+    assert registers == ["B", "A", "C", "Z", "E"]
+    texts = load_training_texts(corpus, ["en"], registers, validation_size=0.2, seed=1, all_texts=False)
+    assert texts.report["train"]["en"] == dict.fromkeys(registers, 8)
+
+
+# ---- what is trained on ----
+
+
+def labelled(lang, n, register=None):
+    """Texts that name their own language and register, so that a text that lost its register shows."""
+    rows = [(register or REGISTERS[i % 3], i) for i in range(n)]
+    return [(r, f"{lang} {r} number {i}") for r, i in rows]
+
+
+def test_text_register_and_language_never_part(write_corpus, tiny):
+    corpus = write_corpus({f"train/{lang}": labelled(lang, n) for lang, n in (("en", 50), ("fr", 31), ("sv", 77))})
+    texts = split(corpus, ["en", "fr", "sv"])
+    tokenizer = classifier.load_tokenizer(tiny)
+    for part in (texts.train, texts.validation):
+        dataset = corpus_load.tokenize(part, tokenizer, 64, REGISTERS)
+        for text, row in zip(part, dataset, strict=True):
+            assert text.text.startswith(f"{text.lang} {text.register} ")
+            assert row["input_ids"].tolist() == tokenizer(text.text)["input_ids"]
+            assert REGISTERS[row["labels"]] == text.register
+
+
+def test_the_smallest_language_decides_unless_all_texts(write_corpus, caplog):
+    corpus = write_corpus({"train/en": labelled("en", 100), "train/fr": labelled("fr", 30)})
+    caplog.set_level(logging.INFO)
+    texts = split(corpus, ["en", "fr"])
+    corpus_load.log_audit(texts.report, REGISTERS)
+    assert [texts.report["languages"][lang]["taken"] for lang in ("en", "fr")] == [30, 30]
+    assert "taken: 30 of 100" in caplog.text
+    everything = split(corpus, ["en", "fr"], all_texts=True)
+    assert len(everything.train) + len(everything.validation) == 130
+
+
+def test_the_split_is_stratified_and_a_function_of_the_seed(write_corpus):
+    rows = [*labelled("en", 100, "IN"), *labelled("en", 25, "OP"), *labelled("en", 1, "LY")]
+    corpus = write_corpus({"train/en": rows, "train/fr": labelled("fr", 60)})
+    first, again, other = (split(corpus, ["en", "fr"], seed=seed, all_texts=True) for seed in (1, 1, 2))
+    assert first == again
+    assert first.validation != other.validation
+    assert not set(first.train) & set(first.validation)
+    assert first.report["validation"]["en"] == {"IN": 20, "OP": 5, "LY": 0}  # the only LY text stays in training
+    assert first.report["validation"]["fr"] == {"IN": 4, "OP": 4, "LY": 4}
+    assert split(corpus, ["en"], validation_size=0.4).report["validation"]["en"] == {"IN": 40, "OP": 10, "LY": 0}
+
+
+def test_test_texts_are_kept_out_of_training_in_any_language(write_corpus):
+    corpus = write_corpus(
+        {
+            "train/en": [*labelled("en", 30), ("IN", "leaked  from\nEnglish"), ("OP", "leaked from French")],
+            "test/en": [("IN", "leaked from English"), ("LY", "t")],
+            "test/fr": [("OP", " leaked from French ")],
+        }
+    )
+    texts = split(corpus, ["en"])
+    assert not [t for t in (*texts.train, *texts.validation) if "leaked" in t.text]
+    assert texts.report["languages"]["en"] | {"skipped": []} == {
+        "texts": 32, "skipped": [], "also_in_test": 2, "taken": 30,
+    }  # fmt: skip
+
+
+def test_validation_texts_are_kept_out_of_training(write_corpus):
+    corpus = write_corpus({"train/en": [(r, text) for r, text in labelled("en", 60) for text in (text, f" {text}")]})
+    texts = split(corpus, ["en"])
+    held_out = {corpus_load.normalise(t.text) for t in texts.validation}
+    assert not held_out & {corpus_load.normalise(t.text) for t in texts.train}
+    assert texts.report["also_in_validation"] == 120 - len(texts.train) - len(texts.validation) > 0
+
+
+def test_a_broken_test_file_of_another_language_is_named_and_passed_over(write_corpus, caplog):
+    files = {"train/en": labelled("en", 30), "test/en": [("IN", "t")], "test/fr": [("XX", "t")]}
+    corpus = write_corpus(files)
+    split(corpus, ["en"])
+    assert "fr.tsv:1: expected" in caplog.text
+    with pytest.raises(CorpusError, match=r"en\.tsv:1"):
+        split(write_corpus({**files, "test/en": [("XX", "t")]}), ["en"])
+
+
+def test_too_few_texts_to_split_are_an_error(write_corpus):
+    with pytest.raises(CorpusError, match="expected enough texts"):
+        split(write_corpus({"train/en": [("IN", "a"), ("OP", "b")]}), ["en"])
+
+
+# ---- tokens ----
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=3), st.data())
+def test_the_first_tokens_are_those_of_the_whole_text(tiny, glue, data):
+    words = data.draw(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8), min_size=1))
+    text = glue.join([" ".join(words), *words] * 6)
+    tokenizer = classifier.load_tokenizer(tiny)
+    whole = tokenizer(text)["input_ids"]
+    for max_length in (8, 32):
+        (ids,), (over,) = corpus_load._first_tokens([text], tokenizer, max_length)
+        assert over == (len(whole) > max_length)
+        assert ids == (whole[: max_length - 1] + whole[-1:] if over else whole)
+
+
+def test_the_first_tokens_are_those_of_the_whole_text_in_the_sample_corpus(tiny):
+    tokenizer = classifier.load_tokenizer(tiny)
+    registers = corpus_load.load_registers(SAMPLE_CORPUS)
+    longest = 0
+    for lang in corpus_load.list_languages(SAMPLE_CORPUS, "test"):
+        texts = read_file(SAMPLE_CORPUS, "test", lang, registers).texts
+        dataset = corpus_load.tokenize(texts, tokenizer, 64, list(registers))
+        for text, row in zip(texts, dataset, strict=True):
+            whole = tokenizer(text.text)["input_ids"]
+            longest = max(longest, len(whole))
+            assert row["input_ids"].tolist() == (whole if len(whole) <= 64 else whole[:63] + whole[-1:])
+            assert bool(row["over"]) == (len(whole) > 64)
+            assert row["length"] == len(row["input_ids"])
+    assert longest > 512  # the sample corpus holds texts longer than a model can read
+
+
+def test_tokens_are_held_compactly(tiny):
+    tokenizer = classifier.load_tokenizer(tiny)
+    texts = [corpus_load.Text("en", i, i, "IN", "word " * 600) for i in range(1500)]
+    dataset = corpus_load.tokenize(texts, tokenizer, 512, REGISTERS)
+    assert np.asarray(dataset["length"]).tolist() == [512] * 1500
+    assert dataset.data.nbytes < 1500 * (512 * 4 + 50)  # four bytes a token
+
+
+# ---- the sample corpus itself ----
+
+
+def test_the_sample_corpus_is_what_its_readme_says():
+    registers = corpus_load.load_registers(SAMPLE_CORPUS)
+    names = json.loads((SAMPLE_CORPUS / "info" / "lang2name.json").read_text(encoding="utf-8"))
+    assert len(registers) == 8 and len(names) >= 4
+    assert corpus_load.list_languages(SAMPLE_CORPUS, "test") == sorted(names)
+    assert corpus_load.list_languages(SAMPLE_CORPUS, "train") == sorted([*names, "distr"])
+    for lang in names:
+        train = read_file(SAMPLE_CORPUS, "train", lang, registers).texts
+        test = read_file(SAMPLE_CORPUS, "test", lang, registers).texts
+        assert len(train) >= 90 and len(test) >= 35
+        assert {t.register for t in train} == {t.register for t in test} == set(registers)
+        assert not {corpus_load.normalise(t.text) for t in train} & {corpus_load.normalise(t.text) for t in test}

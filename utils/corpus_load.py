@@ -1,0 +1,396 @@
+"""Read a register-labelled corpus, audit it, split it, and tokenise it.
+
+The layout is register-corpus's:
+
+    info/reg_abbv.json        register abbreviation -> name; the order defines the label ids
+    info/lang2name.json       language -> name in English
+    corpus/train/LANG.tsv     register<TAB>text, one text per row, no header, UTF-8; a text with a quote, tab
+    corpus/test/LANG.tsv      or line end is quoted, quotes inside it doubled (csv's QUOTE_MINIMAL)
+    corpus/train/distr.tsv    a training mix of many languages, used like a language
+
+Rows with an empty text and rows labelled `unused` are skipped and counted; anything else that does not
+fit is a CorpusError that names file and line. Texts are kept as they are, blanks at their ends and
+control characters included.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import logging
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from utils.runs import ROOT, RunError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+CORPUS_PATH = "../register-corpus"  # where the corpus lies, relative to this repository
+
+UNUSED = "unused"  # the label of rows that the corpus's author set aside
+DISTR = "distr"  # the training mix that is no language
+CHARS_PER_TOKEN = 8  # a first guess at how much of a long text max_length tokens need
+
+log = logging.getLogger(__name__)
+
+
+class CorpusError(RunError):
+    """A corpus that cannot be used: `file:line: expected …, found …`."""
+
+
+class Text(NamedTuple):
+    """One text of the corpus; its register never leaves it.
+
+    lang: the name of its file. row: its place in the file counted in rows from 1, as a spreadsheet
+    shows it. line: the line on which the row begins (a quoted text may span many).
+    """
+
+    lang: str
+    row: int
+    line: int
+    register: str
+    text: str
+
+
+class CorpusFile(NamedTuple):
+    """What one file of the corpus holds. skipped: `file:line: reason` of each row left out."""
+
+    sha256: str
+    texts: list[Text]
+    skipped: list[str]
+
+
+class TrainingTexts(NamedTuple):
+    """The texts of a training, split, with what the audit found (see load_training_texts)."""
+
+    train: list[Text]
+    validation: list[Text]
+    report: dict
+
+
+def find_corpus(option: str | None) -> Path:
+    """Return the corpus folder: the option, else the variable REGISTER_CORPUS, else CORPUS_PATH.
+
+    CorpusError if there is no corpus. A relative option or variable counts from the current folder.
+    """
+    chosen = option or os.environ.get("REGISTER_CORPUS")
+    corpus = Path(chosen).expanduser().absolute() if chosen else (ROOT / CORPUS_PATH).resolve()
+    if not (corpus / "info" / "reg_abbv.json").is_file():
+        raise CorpusError(
+            f"{corpus}: expected a corpus folder with info/reg_abbv.json, found none; give its place with "
+            "--corpus-path, in the variable REGISTER_CORPUS, or as CORPUS_PATH in utils/corpus_load.py"
+        )
+    return corpus
+
+
+def load_registers(corpus: Path) -> dict[str, str]:
+    """Return abbreviation -> name of each register, in the order that defines the label ids."""
+    path = corpus / "info" / "reg_abbv.json"
+    try:
+        registers = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise CorpusError(f"{path}: expected JSON, found {error}") from error
+    if not isinstance(registers, dict) or len(registers) < 2 or not all(isinstance(v, str) for v in registers.values()):
+        raise CorpusError(f"{path}: expected an object of two or more registers, abbreviation: name")
+    return registers
+
+
+def list_languages(corpus: Path, split: str) -> list[str]:
+    """Return the names of the split's files (train or test), in alphabetical order."""
+    return sorted(path.stem for path in (corpus / "corpus" / split).glob("*.tsv"))
+
+
+def read_file(corpus: Path, split: str, lang: str, registers: Iterable[str]) -> CorpusFile:
+    """Read all texts of corpus/SPLIT/LANG.tsv; CorpusError where a row is not REGISTER<tab>TEXT."""
+    path = corpus / "corpus" / split / f"{lang}.tsv"
+    content = _read_bytes(path, split)
+    registers = set(registers)
+    texts: list[Text] = []
+    skipped: list[str] = []
+    for row, (line, fields) in enumerate(_rows(path, _decode(path, content)), start=1):
+        if len(fields) > 1 and fields[0] == UNUSED:
+            skipped.append(f"{path}:{line}: labelled {UNUSED}")
+        elif not fields or (len(fields) == 2 and not fields[1].strip()):
+            skipped.append(f"{path}:{line}: empty")
+        elif len(fields) != 2 or fields[0] not in registers:
+            found = fields[0][:30] if len(fields) == 2 else f"{len(fields)} columns beginning {fields[0][:30]!r}"
+            raise CorpusError(
+                f"{path}:{line}: expected REGISTER<tab>TEXT with a register of {' '.join(sorted(registers))}, "
+                f"found {found!r}"
+            )
+        else:
+            text = _unquote_again(fields[1]) if lang == DISTR else fields[1]
+            texts.append(Text(lang, row, line, fields[0], text))
+    if not texts:
+        raise CorpusError(f"{path}:1: expected texts, found none ({len(skipped)} rows skipped)")
+    return CorpusFile(hashlib.sha256(content).hexdigest(), texts, skipped)
+
+
+def _read_bytes(path: Path, split: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        there = ", ".join(list_languages(path.parent.parent.parent, split)) or "none"
+        raise CorpusError(f"{path}: expected a {split} file, found none; those there: {there}") from None
+    except OSError as error:
+        raise CorpusError(f"{path}: expected a readable file, found: {error.strerror}") from error
+
+
+def _decode(path: Path, content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise CorpusError(f"{path}:{line}: expected UTF-8, found the byte 0x{content[error.start]:02x}") from None
+
+
+def _rows(path: Path, content: str) -> Iterable[tuple[int, list[str]]]:
+    """Yield the line on which each row begins, and its fields; a blank line is a row without fields.
+
+    Lines end in LF or CRLF. Writers leave a lone CR in a text unquoted, and csv's reader would end the row
+    there, so lone CRs pass through it as a character that the file does not have.
+    """
+    lone_cr = next(chr(code) for code in range(0xE000, 0xF900) if chr(code) not in content)
+    content = re.sub("\r(?!\n)", lone_cr, content)
+    previous_limit = csv.field_size_limit(max(len(content), 1))  # some texts exceed csv's 131,072 characters
+    reader = csv.reader(io.StringIO(content, newline=""), delimiter="\t", strict=True)
+    line = 1
+    try:
+        for fields in reader:
+            yield line, [field.replace(lone_cr, "\r") for field in fields]
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise CorpusError(
+            f"{path}:{line}: expected REGISTER<tab>TEXT with quotes doubled inside a quoted text, found: {error}"
+        ) from None
+    finally:
+        csv.field_size_limit(previous_limit)
+
+
+def _unquote_again(text: str) -> str:
+    """Undo the second quoting of the corpus's own distr.tsv, where texts with quotes arrive in literal quotes."""
+    inner = text[1:-1]
+    quoted = len(text) > 2 and text[0] == text[-1] == '"'
+    needed_quotes = '""' in inner or "\t" in inner or "\n" in inner or "\r" in inner
+    if quoted and needed_quotes and '"' not in inner.replace('""', ""):
+        return inner.replace('""', '"')
+    return text
+
+
+# ---- training texts ----
+
+
+def load_training_texts(
+    corpus: Path,
+    train_langs: Sequence[str],
+    registers: Sequence[str],
+    *,
+    validation_size: float,
+    seed: int,
+    all_texts: bool,
+) -> TrainingTexts:
+    """Read, audit and split the training texts of these languages, a function of corpus and seed alone.
+
+    Left out of training: texts that also occur in any of the corpus's test files, and texts of the
+    training part that also occur in the validation part (equal after whitespace normalisation).
+    Unless all_texts, as many texts are taken of each language as the smallest has.
+    The report holds, for the log and run.json: sha256, rows and skipped rows per file, and counts.
+    """
+    files = {lang: read_file(corpus, "train", lang, registers) for lang in train_langs}
+    test, test_hashes = _test_texts(corpus, train_langs, registers)
+    rng = np.random.default_rng(seed)
+
+    usable = {lang: [t for t in file.texts if normalise(t.text) not in test] for lang, file in files.items()}
+    smallest = min(len(texts) for texts in usable.values())
+    if not smallest:
+        lang = next(lang for lang, texts in usable.items() if not texts)
+        raise CorpusError(f"{corpus}/corpus/train/{lang}.tsv:1: expected texts that are not test texts too, found none")
+    taken = {
+        lang: texts if all_texts else _stratified_part(texts, smallest, rng, leave_one=False)[0]
+        for lang, texts in usable.items()
+    }
+    pool = [text for texts in taken.values() for text in texts]
+    validation, train = _stratified_part(pool, round(validation_size * len(pool)), rng, leave_one=True)
+    held_out = {normalise(text.text) for text in validation}
+    kept = [text for text in train if normalise(text.text) not in held_out]
+    if not kept or not validation:
+        raise CorpusError(
+            f"{corpus}: expected enough texts to split into training and validation, found {len(pool)} "
+            f"for {' '.join(train_langs)}"
+        )
+
+    report = {
+        "files": {f"train/{lang}.tsv": file.sha256 for lang, file in files.items()} | test_hashes,
+        "languages": {
+            lang: {
+                "texts": len(file.texts),
+                "skipped": file.skipped,
+                "also_in_test": len(file.texts) - len(usable[lang]),
+                "taken": len(taken[lang]),
+            }
+            for lang, file in files.items()
+        },
+        "also_in_validation": len(train) - len(kept),
+        "train": count_registers(kept, registers),
+        "validation": count_registers(validation, registers),
+        "texts_sha256": _hash_texts([*kept, *validation]),
+    }
+    return TrainingTexts(kept, validation, report)
+
+
+def log_audit(report: dict, registers: Sequence[str]) -> None:
+    """Log what load_training_texts found: one line per fact, skipped rows by file:line."""
+    for lang, facts in report["languages"].items():
+        log.info("train/%s.tsv: %d texts, %d rows skipped", lang, facts["texts"], len(facts["skipped"]))
+        for row in facts["skipped"][:10]:
+            log.info("  skipped %s", row)
+        if len(facts["skipped"]) > 10:
+            log.info("  … and %d more, all in run.json", len(facts["skipped"]) - 10)
+        if facts["also_in_test"]:
+            log.info("  %d texts also occur in test files: left out of training", facts["also_in_test"])
+        usable = facts["texts"] - facts["also_in_test"]
+        if facts["taken"] < usable:
+            log.info(
+                "  taken: %d of %d, as many as the smallest language has (--all-texts takes all)",
+                facts["taken"],
+                usable,
+            )
+    if report["also_in_validation"]:
+        log.info("%d training texts also occur in validation: left out of training", report["also_in_validation"])
+    log.info("%-16s %s %6s", "texts", " ".join(f"{register:>5}" for register in registers), "all")
+    for part in ("train", "validation"):
+        for lang, counts in report[part].items():
+            cells = " ".join(f"{counts[register]:5d}" for register in registers)
+            log.info("%-16s %s %6d", f"{part} {lang}", cells, sum(counts.values()))
+
+
+def normalise(text: str) -> str:
+    """Return the text with each run of whitespace as one blank and none at the ends, to compare texts by."""
+    return " ".join(text.split())
+
+
+def count_registers(texts: Iterable[Text], registers: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Return language -> register -> number of texts, every register named."""
+    counts = Counter((text.lang, text.register) for text in texts)
+    langs = dict.fromkeys(lang for lang, _ in counts)
+    return {lang: {register: counts[lang, register] for register in registers} for lang in langs}
+
+
+def _test_texts(corpus: Path, train_langs: Sequence[str], registers: Sequence[str]) -> tuple[set[str], dict[str, str]]:
+    """Return the normalised texts of all test files, and the files' hashes.
+
+    A broken test file of a language that is not trained on must not stop this training: it is named and passed over.
+    """
+    texts: set[str] = set()
+    hashes = {}
+    for lang in list_languages(corpus, "test"):
+        try:
+            file = read_file(corpus, "test", lang, registers)
+        except CorpusError as error:
+            if lang in train_langs:
+                raise
+            log.warning("%s (not compared with the training texts)", error)
+            continue
+        texts.update(normalise(text.text) for text in file.texts)
+        hashes[f"test/{lang}.tsv"] = file.sha256
+    return texts, hashes
+
+
+def _stratified_part(
+    texts: list[Text], size: int, rng: np.random.Generator, *, leave_one: bool
+) -> tuple[list[Text], list[Text]]:
+    """Draw `size` texts, from each language and register in proportion; return them and the rest, in corpus order.
+
+    leave_one: leave at least one text of each language and register in the rest, so that fewer than
+    `size` may be drawn.
+    """
+    strata: dict[tuple[str, str], list[int]] = {}
+    for index, text in enumerate(texts):
+        strata.setdefault((text.lang, text.register), []).append(index)
+    quotas = np.array([size * len(indices) / len(texts) for indices in strata.values()])
+    sizes = np.floor(quotas).astype(int)
+    largest_remainders = np.argsort(sizes - quotas, kind="stable")
+    sizes[largest_remainders[: size - sizes.sum()]] += 1
+    drawn: set[int] = set()
+    for indices, n in zip(strata.values(), sizes, strict=True):
+        n = min(n, len(indices) - 1) if leave_one else n
+        drawn.update(rng.permutation(indices)[:n].tolist())
+    return [t for i, t in enumerate(texts) if i in drawn], [t for i, t in enumerate(texts) if i not in drawn]
+
+
+def _hash_texts(texts: Iterable[Text]) -> str:
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(json.dumps([text.lang, text.register, text.text]).encode())
+    return digest.hexdigest()
+
+
+# ---- tokens ----
+
+
+def tokenize(
+    texts: Sequence[Text], tokenizer: "PreTrainedTokenizerBase", max_length: int, registers: Sequence[str]
+) -> "Dataset":
+    """Return the texts as a datasets.Dataset in torch format, in memory, in the order given.
+
+    Columns: input_ids (the first max_length tokens, special ones included), labels (label ids in the
+    registers' order), length (tokens kept), over (whether the text has more than max_length tokens).
+    """
+    from datasets import Dataset, Features, List, Value, concatenate_datasets
+
+    features = Features(
+        {"input_ids": List(Value("int32")), "labels": Value("int64"), "length": Value("int32"), "over": Value("bool")}
+    )
+    label_ids = {register: index for index, register in enumerate(registers)}
+    parts = []
+    for start in range(0, len(texts), 1000):  # a thousand texts' tokens at a time as Python lists
+        part = texts[start : start + 1000]
+        input_ids, over = _first_tokens([text.text for text in part], tokenizer, max_length)
+        columns = {
+            "input_ids": input_ids,
+            "labels": [label_ids[text.register] for text in part],
+            "length": [len(ids) for ids in input_ids],
+            "over": over,
+        }
+        parts.append(Dataset.from_dict(columns, features=features))
+    return concatenate_datasets(parts).with_format("torch")
+
+
+def _first_tokens(
+    texts: list[str], tokenizer: "PreTrainedTokenizerBase", max_length: int
+) -> tuple[list[list[int]], list[bool]]:
+    """Return each text's first max_length tokens, and whether it has more.
+
+    Only the beginning of a long text is tokenised, up to a blank, where no tokenizer's word goes on:
+    its tokens are those of the whole text. If they don't fill max_length, the whole text is taken.
+    """
+    beginnings = [_beginning(text, CHARS_PER_TOKEN * max_length) for text in texts]
+    input_ids, over = _encode(beginnings, tokenizer, max_length)
+    too_short = [i for i in range(len(texts)) if len(beginnings[i]) < len(texts[i]) and not over[i]]
+    if too_short:
+        whole_ids, whole_over = _encode([texts[i] for i in too_short], tokenizer, max_length)
+        for i, ids, is_over in zip(too_short, whole_ids, whole_over, strict=True):
+            input_ids[i], over[i] = ids, is_over
+    return input_ids, over
+
+
+def _beginning(text: str, n_chars: int) -> str:
+    blank = text.find(" ", n_chars)
+    return text if blank < 0 else text[:blank]
+
+
+def _encode(
+    texts: list[str], tokenizer: "PreTrainedTokenizerBase", max_length: int
+) -> tuple[list[list[int]], list[bool]]:
+    encoded = tokenizer(
+        texts, truncation=True, max_length=max_length, return_attention_mask=False, return_token_type_ids=False
+    )
+    return encoded["input_ids"], [bool(encoding.overflowing) for encoding in encoded.encodings]
