@@ -1,0 +1,161 @@
+"""Load an encoder as a register classifier, choose its device and precision, predict registers."""
+
+import json
+import logging
+import resource
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from accelerate import PartialState
+from datasets import Dataset
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DataCollatorWithPadding,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from utils.runs import RunError, shown
+
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = ("auto", "fp32", *AUTOCAST)
+
+transformers.logging.set_verbosity_error()  # its notes on new classifier heads would read as faults
+transformers.logging.disable_progress_bar()
+log = logging.getLogger(__name__)
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Load a checkpoint's tokenizer; RunError if the folder has none that loads."""
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(f"{shown(folder)}: expected a tokenizer, found: {_first_line(error)}") from error
+
+
+def load_classifier(folder: Path, registers: Sequence[str]) -> PreTrainedModel:
+    """Load an encoder in float32 with one output per register; a head it lacks is drawn from torch's seed.
+
+    Reads safetensors only. RunError if the folder holds no encoder that transformers itself knows.
+    """
+    if not list(folder.glob("model*.safetensors")):
+        pickled = ", ".join(sorted(path.name for path in folder.glob("*.bin")))
+        found = f"{pickled} (pickled weights are never loaded)" if pickled else "none"
+        raise RunError(f"{shown(folder)}: expected model.safetensors, found {found}")
+    try:
+        return AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            num_labels=len(registers),
+            id2label=dict(enumerate(registers)),
+            label2id={register: index for index, register in enumerate(registers)},
+            dtype=torch.float32,  # "auto" would train a checkpoint stored in half precision in half precision
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise RunError(f"{shown(folder)}: expected an encoder checkpoint, found: {_first_line(error)}") from error
+
+
+def model_registers(folder: Path) -> list[str]:
+    """Return the registers of a fine-tuned model, in the order of its outputs."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return [config["id2label"][str(index)] for index in range(len(config["id2label"]))]
+
+
+def choose_precision(requested: str) -> str:
+    """Return fp32, bf16 or fp16: what was asked for, or for "auto" the fastest that this device does natively.
+
+    On a GPU by its compute capability: 8.0 and later bf16, 7.x fp16, else fp32. RunError where the
+    request, or the installed torch, does not fit the device.
+    """
+    if not torch.cuda.is_available():
+        if requested == "fp16":
+            raise RunError("--precision fp16: expected a GPU, found none; fp32 and bf16 run on the CPU")
+        return "fp32" if requested == "auto" else requested
+    major, minor = torch.cuda.get_device_capability()
+    _check_kernels(major, minor)
+    if requested == "bf16" and major < 8:
+        raise RunError(f"--precision bf16: expected a GPU of capability 8.0 or later, found {major}.{minor}; use fp16")
+    if requested != "auto":
+        return requested
+    return "bf16" if major >= 8 else "fp16" if major == 7 else "fp32"
+
+
+def _check_kernels(major: int, minor: int) -> None:
+    """RunError if this torch holds no kernels for a GPU of this capability: it would fail at the first product."""
+    architectures = torch.cuda.get_arch_list()
+    for architecture in architectures:
+        kind, _, digits = architecture.partition("_")
+        number = int("".join(filter(str.isdigit, digits)))
+        same_family = number // 10 == major and number % 10 <= minor
+        if same_family if kind == "sm" else number <= 10 * major + minor:
+            return
+    raise RunError(
+        f"{torch.cuda.get_device_name()}: expected a torch with kernels for sm_{major}{minor}, found one for "
+        f"{' '.join(architectures)}; install the wheel of an older CUDA: see README.md, On a Slurm cluster"
+    )
+
+
+def check_max_length(model: PreTrainedModel, max_length: int) -> None:
+    """RunError if the model has no position embeddings for texts of max_length tokens."""
+    positions = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
+    if positions is None:
+        return
+    # RoBERTa's family counts positions from after the padding's
+    limit = positions.num_embeddings - (0 if positions.padding_idx is None else positions.padding_idx + 1)
+    if max_length > limit:
+        raise RunError(f"--max-length {max_length}: expected at most {limit}, the longest text this model can take")
+
+
+def main_process_first() -> AbstractContextManager:
+    """Let process 0 of several go first through a block, the others after it; one process just goes."""
+    return PartialState(cpu=not torch.cuda.is_available()).main_process_first()
+
+
+def peak_memory() -> int:
+    """Return the most memory this process has held, in bytes: the GPU's if it has one, else the machine's."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def describe_device() -> str:
+    """Return what computes: the GPU's name, or the CPU with its number of threads."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
+@torch.inference_mode()
+def predict(
+    model: PreTrainedModel, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, batch_size: int, precision: str
+) -> np.ndarray:
+    """Return the probability of each register for each text: float32, shape (n texts, n registers), dataset's order.
+
+    Texts go through the model in batches of similar length, so that little is padded.
+    """
+    device = next(model.parameters()).device
+    model.eval()
+    collate = DataCollatorWithPadding(tokenizer, pad_to_multiple_of=8 if device.type == "cuda" else None)
+    texts = dataset.select_columns("input_ids")
+    longest_first = np.argsort(-np.asarray(dataset["length"]), kind="stable")
+    probabilities = np.empty((len(dataset), model.config.num_labels), dtype=np.float32)
+    for start in range(0, len(dataset), batch_size):
+        indices = longest_first[start : start + batch_size]
+        batch = collate([texts[int(index)] for index in indices]).to(device)
+        with torch.autocast(device.type, dtype=AUTOCAST.get(precision), enabled=precision in AUTOCAST):
+            logits = model(**batch).logits
+        probabilities[indices] = logits.float().softmax(dim=1).cpu().numpy()
+    return probabilities
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
