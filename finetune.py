@@ -1,0 +1,374 @@
+"""Fine-tune a multilingual encoder as a register classifier, on the registers of one or several languages.
+
+    python finetune.py --model-name xlmr --train-langs en fr
+    torchrun --standalone --nproc_per_node=2 finetune.py --model-name xlmr --train-langs en fr
+
+Reads   CORPUS/info/reg_abbv.json, CORPUS/corpus/train/LANG.tsv of the training languages, and all of
+        CORPUS/corpus/test/, to keep texts of the test files out of training
+        models/pretrained/…           the pretrained model; fetched first if it is not there
+Writes  models/[SUBFOLDER/]MODEL-LANGS/   the model of the best epoch: weights, tokenizer, register names, card
+        outputs/[SUBFOLDER/]MODEL-LANGS/  train.json, one record per epoch, and, when all is done, run.json
+Exit    0 trained, or trained before; 1 unusable corpus, checkpoint or run; 2 wrong use;
+        128 + N interrupted by signal N (SIGINT 130, SIGUSR2 140, SIGTERM 143), with a checkpoint:
+        the same command goes on from there and ends with the same weights as if it had not been interrupted
+"""
+
+import argparse
+import datetime
+import logging
+import math
+import os
+import platform
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from utils import corpus_load, download_model, options, runs
+from utils.runs import Run, RunError
+
+TEXTS_SHOWN = 50_000  # the default number of epochs shows the model this many texts
+PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "datasets", "numpy")
+
+log = logging.getLogger("finetune")
+
+
+def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
+    checkpoints = download_model.known_checkpoints()
+    parser = argparse.ArgumentParser(
+        description="Fine-tune a multilingual encoder as a register classifier.",
+        epilog="example: python finetune.py --model-name xlmr --train-langs en fr",
+    )
+    options.add_run_arguments(parser, list(checkpoints))
+    parser.add_argument(
+        "--checkpoint",
+        metavar="DIR|ID",
+        help="a folder or Hub id to start from, instead of the "
+        "one that utils/model2chckpt.json has for the model's name",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="start anew: remove what this run has, evaluations included"
+    )
+
+    data = parser.add_argument_group("data")
+    options.add_corpus_argument(data, corpus_load.CORPUS_PATH)
+    data.add_argument(
+        "--all-texts",
+        action="store_true",
+        help="with several languages, take all texts of each (default: as many of each as the smallest has)",
+    )
+    data.add_argument(
+        "--validation-size",
+        type=options.share,
+        default=0.2,
+        metavar="SHARE",
+        help="share of the training texts held out to choose the best epoch (default: %(default)s)",
+    )
+    data.add_argument(
+        "--max-length",
+        type=options.positive_int,
+        default=512,
+        metavar="N",
+        help="tokens of a text that are used, from its beginning (default: %(default)s)",
+    )
+
+    optimisation = parser.add_argument_group("optimisation")
+    optimisation.add_argument(
+        "--num-epochs",
+        type=options.positive_int,
+        metavar="N",
+        help=f"passes over the training texts (default: as many as show the model {TEXTS_SHOWN:,} texts)",
+    )
+    optimisation.add_argument(
+        "--patience",
+        type=options.natural,
+        default=5,
+        metavar="N",
+        help="stop after this many epochs without a better validation macro-F1; 0: never (default: %(default)s)",
+    )
+    optimisation.add_argument(
+        "--batch-size",
+        type=options.positive_int,
+        default=16,
+        metavar="N",
+        help="texts per GPU and step (default: %(default)s)",
+    )
+    optimisation.add_argument(
+        "--gradient-accumulation",
+        type=options.positive_int,
+        default=1,
+        metavar="N",
+        help="steps whose texts make one update: the effective batch is N times larger (default: %(default)s)",
+    )
+    optimisation.add_argument(
+        "--learning-rate",
+        type=options.positive_float,
+        default=1e-5,
+        metavar="RATE",
+        help="peak rate of AdamW, after warm-up (default: %(default)s)",
+    )
+    optimisation.add_argument(
+        "--warmup",
+        type=options.share_or_none,
+        default=0.1,
+        metavar="SHARE",
+        help="share of all updates over which "
+        "the rate rises; then it falls to 0 in a straight line (default: %(default)s)",
+    )
+    optimisation.add_argument(
+        "--balanced", action="store_true", help="weigh registers inversely to their number of texts"
+    )
+    optimisation.add_argument(
+        "--seed",
+        type=options.natural,
+        default=42,
+        metavar="N",
+        help="decides split, first weights, order and dropout (default: %(default)s)",
+    )
+    options.add_precision_argument(optimisation)
+
+    args = parser.parse_args(argv)
+    run = options.check_run_arguments(parser, args)
+    if not args.checkpoint and args.model_name not in checkpoints:
+        parser.error(
+            f"argument --model-name: expected one of {', '.join(checkpoints)}, or a --checkpoint for "
+            f"this new name; found {args.model_name!r}"
+        )
+    if int(os.environ.get("SLURM_NTASKS", 1)) > 1 and "LOCAL_RANK" not in os.environ:
+        parser.error(
+            "Slurm starts several tasks, and each would train the whole run: use one task, and "
+            "srun torchrun --standalone --nproc_per_node=N finetune.py … for N GPUs"
+        )
+    args.checkpoint = args.checkpoint or checkpoints[args.model_name]
+    return args, run
+
+
+# ---- is there anything to do? ----
+
+
+def run_settings(args: argparse.Namespace, corpus: Path, registers: list[str]) -> dict[str, Any]:
+    """Return everything that decides the trained weights: arguments, corpus files, number of processes."""
+    options = {key: value for key, value in vars(args).items() if key not in ("subfolder", "overwrite", "corpus_path")}
+    files = {}
+    for lang in args.train_langs:
+        path = corpus / "corpus" / "train" / f"{lang}.tsv"
+        files[f"train/{lang}.tsv"] = runs.sha256_of(path) if path.is_file() else None
+    return {**options, "registers": registers, **files, "processes": int(os.environ.get("WORLD_SIZE", 1))}
+
+
+def is_finished(run: Run, settings: dict[str, Any]) -> bool:
+    """Tell whether the run was trained with these settings; RunError if with others, or if its model is gone."""
+    record_file, weights = run.outputs / "run.json", run.models / "model.safetensors"
+    if not record_file.is_file():
+        if weights.is_file() and not run.checkpoints.is_dir():
+            raise RunError(
+                f"{runs.shown(record_file)}: expected the record of the model in {runs.shown(run.models)}, "
+                "found none; --overwrite trains it anew"
+            )
+        return False
+    record = runs.read_json(record_file, "--overwrite trains anew")
+    check_same(run, record["settings"], settings)
+    if not weights.is_file():
+        raise RunError(
+            f"{runs.shown(weights)}: expected the model that {runs.shown(record_file)} tells of, found "
+            "none; --overwrite trains it anew"
+        )
+    shutil.rmtree(run.checkpoints, ignore_errors=True)  # left if the run was interrupted just then
+    return True
+
+
+def check_same(run: Run, old: dict[str, Any], new: dict[str, Any]) -> None:
+    """RunError that says which settings differ."""
+    found = runs.differences(old, new)
+    if found:
+        raise RunError(
+            f"{runs.shown(run.outputs)}: expected the settings it was started with, found others: "
+            f"{'; '.join(found)}. --overwrite starts anew, --subfolder NAME keeps both"
+        )
+
+
+def start_anew(run: Run) -> None:
+    """Remove all that an earlier training of this run left; what says "finished" goes first."""
+    (run.outputs / "run.json").unlink(missing_ok=True)
+    runs.remove_evaluations(run)
+    (run.outputs / "train.json").unlink(missing_ok=True)
+    shutil.rmtree(run.models, ignore_errors=True)
+
+
+# ---- the work ----
+
+
+def train_run(args: argparse.Namespace, run: Run, corpus: Path, registers: list[str], settings: dict) -> int:
+    """Train the run, or what is left of it; return the exit code."""
+    texts = corpus_load.load_training_texts(
+        corpus,
+        args.train_langs,
+        registers,
+        validation_size=args.validation_size,
+        seed=args.seed,
+        all_texts=args.all_texts,
+    )
+    corpus_load.log_audit(texts.report, registers)
+
+    from transformers import set_seed
+
+    from utils import classifier, trainer
+
+    with classifier.main_process_first():
+        checkpoint, precision = resume(run, settings, texts.report["texts_sha256"], args.precision)
+    if checkpoint is None or not trainer.is_over(trainer.load_state(checkpoint), args.patience):
+        source = checkpoint or download_model.find_checkpoint(args.checkpoint)
+        tokenizer = classifier.load_tokenizer(source)
+        set_seed(args.seed)  # the classifier's first weights are drawn as the model is loaded
+        model = classifier.load_classifier(source, registers)
+        classifier.check_max_length(model, args.max_length)
+        train_set, validation_set = (
+            corpus_load.tokenize(part, tokenizer, args.max_length, registers)
+            for part in (texts.train, texts.validation)
+        )
+        log.info(
+            "%.1f %% of the training texts have more than %d tokens; the rest of them is not used",
+            100 * float(train_set["over"][:].float().mean()),
+            args.max_length,
+        )
+        num_epochs = args.num_epochs or math.ceil(TEXTS_SHOWN / len(train_set))
+        log.info(
+            "training on %s in %s, at most %d epochs%s",
+            classifier.describe_device(),
+            precision,
+            num_epochs,
+            f", going on from {checkpoint.name}" if checkpoint else "",
+        )
+        received = trainer.train(
+            run,
+            model,
+            tokenizer,
+            train_set,
+            validation_set,
+            args,
+            num_epochs=num_epochs,
+            precision=precision,
+            resume_from=checkpoint,
+        )
+        if received is not None:
+            log.warning("interrupted: the same command goes on from the checkpoint in %s", runs.shown(run.checkpoints))
+            return 128 + received
+    if int(os.environ.get("RANK", 0)) == 0:
+        finish(args, run, corpus, settings, texts.report, precision)
+    return 0
+
+
+def resume(run: Run, settings: dict[str, Any], texts_sha256: str, precision: str) -> tuple[Path | None, str]:
+    """Return the checkpoint to go on from, if any, and the precision in which the run was started.
+
+    Makes the run's folders if there is nothing to go on from. RunError if the run was started with
+    other settings or texts.
+    """
+    from utils import classifier, trainer
+
+    started_file = run.checkpoints / "started.json"
+    now = settings | {"training texts": texts_sha256}
+    if started_file.is_file():
+        started = runs.read_json(started_file, "--overwrite starts anew")
+        check_same(run, started["settings"], now)
+        return trainer.last_checkpoint(run), started["precision"]
+    precision = classifier.choose_precision(precision)
+    start_anew(run)
+    runs.write_json(started_file, {"settings": now, "precision": precision})
+    return None, precision
+
+
+def finish(
+    args: argparse.Namespace, run: Run, corpus: Path, settings: dict[str, Any], report: dict, precision: str
+) -> None:
+    """Put the best epoch's model into place and write run.json, which says that the run is finished.
+
+    Needs nothing but the checkpoints, so that it can be done again after an interruption.
+    """
+    from utils import classifier, trainer
+
+    state = trainer.load_state(trainer.last_checkpoint(run))
+    best = trainer.best_checkpoint(run, state)
+    records = trainer.epoch_records(state)
+    best_epoch = state.best_global_step // trainer.steps_per_epoch(state)
+    for path in [best / "config.json", *best.glob("*.safetensors"), *best.glob("*token*"), *best.glob("vocab*")]:
+        runs.copy_file(path, run.models / path.name)
+    registers = settings["registers"]
+    runs.write_text(run.models / "README.md", model_card(args, run, registers, report, records[best_epoch - 1]))
+    trainer.write_records(run, state)
+    record = {
+        "model_name": args.model_name,
+        "train_langs": args.train_langs,
+        "subfolder": args.subfolder,
+        "settings": settings,
+        "precision": precision,
+        "corpus": {"path": str(corpus), **report},
+        "epochs": len(records),
+        "best_epoch": best_epoch,
+        "validation": records[best_epoch - 1]["validation"],
+        "weights_sha256": runs.sha256_of(run.models / "model.safetensors"),
+        "commit": runs.code_version(),
+        "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
+        "device": classifier.describe_device(),
+        "peak_memory_bytes": classifier.peak_memory(),
+        "seconds": round(sum(r["seconds"] + r["validation_seconds"] for r in records), 1),
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    runs.write_json(run.outputs / "run.json", record)
+    shutil.rmtree(run.checkpoints)
+    log.info(
+        "best epoch %d of %d, validation macro_f1 %.3f; model in %s, record in %s",
+        best_epoch,
+        len(records),
+        record["validation"]["macro_f1"],
+        runs.shown(run.models),
+        runs.shown(run.outputs),
+    )
+    subfolder = f" --subfolder {args.subfolder}" if args.subfolder else ""
+    log.info(
+        "next: python evaluate.py --model-name %s --train-langs %s%s --eval-lang %s",
+        args.model_name,
+        " ".join(args.train_langs),
+        subfolder,
+        " ".join(corpus_load.list_languages(corpus, "test")),
+    )
+
+
+def model_card(args: argparse.Namespace, run: Run, registers: list[str], report: dict, best: dict[str, Any]) -> str:
+    """Return the README.md of a fine-tuned model."""
+    n_train = sum(sum(counts.values()) for counts in report["train"].values())
+    n_validation = sum(sum(counts.values()) for counts in report["validation"].values())
+    return f"""# {run.name}
+
+A classifier of the register of a text: {args.checkpoint} fine-tuned on {n_train} texts of
+{", ".join(args.train_langs)}. Its answers: {", ".join(registers)}.
+
+    from transformers import pipeline
+    classify = pipeline("text-classification", model="{runs.shown(run.models)}")
+    classify("a text", truncation=True, max_length={args.max_length})
+
+Epoch {best["epoch"]} was the best on {n_validation} held-out texts of the same languages: macro-F1
+{best["validation"]["macro_f1"]:.3f}, accuracy {best["validation"]["micro_f1"]:.3f}. It was chosen on these texts, so
+expect a little less on others; on languages it was not trained on, expect what evaluate.py measures.
+Only the first {args.max_length} tokens of a text are read. One register is answered for every text, also for
+texts of no register it knows. Options, corpus and versions are in {runs.shown(run.outputs)}/run.json.
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    args, run = parse_args(argv)
+    runs.keep_one_gpu()
+    corpus = corpus_load.find_corpus(args.corpus_path)
+    registers = list(corpus_load.load_registers(corpus))
+    settings = run_settings(args, corpus, registers)
+    if args.overwrite:
+        if int(os.environ.get("RANK", 0)) == 0:
+            start_anew(run)
+    elif is_finished(run, settings):
+        log.info("%s: trained already, nothing to do (--overwrite trains anew)", runs.shown(run.outputs))
+        return 0
+    return train_run(args, run, corpus, registers, settings)
+
+
+if __name__ == "__main__":
+    runs.run_script(main)

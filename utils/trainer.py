@@ -1,0 +1,381 @@
+"""The pieces that transformers.Trainer lacks for a training that may be interrupted at any moment.
+
+loss          summed over the texts, divided by the number of texts of the whole effective batch: the same
+              however the batch is cut by accumulation or over GPUs; class weights belong to it
+sampler       batches of similar length, a function of seed and epoch alone, so that a resumed
+              training sees what an undisturbed one sees
+callback      a checkpoint and an orderly end on SIGTERM, SIGUSR2 or Ctrl-C; one record per epoch; progress
+checkpoints   proven whole by their hashes; the newest one that is whole is gone on from
+"""
+
+import argparse
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed
+from datasets import Dataset
+from tqdm import tqdm
+from transformers import (
+    DataCollatorWithPadding,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer_callback import PrinterCallback
+
+from utils import runs
+from utils.metrics import METRICS, all_metrics, count_confusions
+from utils.runs import Run
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
+POOL = 50  # batches whose texts are sorted by length together
+LOG_SECONDS = 60  # between two progress lines in a log file
+
+log = logging.getLogger(__name__)
+
+
+class LengthGroupedSampler(torch.utils.data.Sampler):
+    """Yield the texts' indices so that consecutive ones, a batch, have similar lengths.
+
+    Each epoch draws a new order, a function of seed and epoch alone. Every text comes once per epoch;
+    the texts that do not fill a batch come last (with several processes, accelerate fills that batch
+    up with texts of the first). batch_size is the effective one, over all processes and accumulation
+    steps, so that the texts of one optimiser step do not depend on how it is cut.
+    """
+
+    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int) -> None:
+        self.lengths, self.batch_size, self.seed = np.asarray(lengths), batch_size, seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        shuffled = rng.permutation(len(self))
+        batches = []
+        for pool in np.split(shuffled, range(POOL * self.batch_size, len(self), POOL * self.batch_size)):
+            pool = pool[np.argsort(-self.lengths[pool], kind="stable")]
+            batches += np.split(pool, range(self.batch_size, len(pool), self.batch_size))
+        n_full = len(self) // self.batch_size
+        order = [*rng.permutation(n_full), *range(n_full, len(batches))]
+        return iter(np.concatenate([batches[index] for index in order]).tolist())
+
+
+class RegisterTrainer(Trainer):
+    """Trainer that draws its training batches from the sampler given."""
+
+    def __init__(self, *args: Any, train_sampler: LengthGroupedSampler, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.train_sampler = train_sampler
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedSampler:
+        return self.train_sampler
+
+
+def class_weights(labels: np.ndarray, n_registers: int) -> torch.Tensor:
+    """Return a weight per register, inverse to its share of the texts; their mean over the texts is 1.
+
+    A register without texts weighs 0.
+    """
+    counts = np.bincount(labels, minlength=n_registers)
+    present = counts > 0
+    weights = np.zeros(n_registers, dtype=np.float32)
+    weights[present] = len(labels) / (present.sum() * counts[present])
+    return torch.from_numpy(weights)
+
+
+class RunCallback(TrainerCallback):
+    """Record each epoch, show progress, and end in an orderly way on a signal.
+
+    Written in train.json, one record per epoch:
+        epoch          from 1
+        loss           mean over the training texts, each at the moment it was learnt from
+        learning_rate  at the epoch's end
+        validation     loss, micro_f1, macro_f1, precision, recall
+        seconds, texts_per_second, tokens_per_second   of training, validation not counted
+        validation_seconds
+
+    What an epoch has gathered travels in the checkpoint's log_history, so that an epoch in two pieces
+    is recorded like one in one piece.
+    """
+
+    def __init__(self, run: Run, sampler: LengthGroupedSampler, patience: int) -> None:
+        self.run, self.sampler, self.patience = run, sampler, patience
+        self.received: int | None = None  # the signal that asks for an end
+        self.stopped = False
+        self.learnt = torch.zeros(2, dtype=torch.float64)  # in the current epoch: sum of losses, number of texts
+        self.seconds = 0.0  # spent in the current epoch before this process
+        self.bar: tqdm | None = None
+
+    def loss(self, weights: torch.Tensor | None) -> Callable[..., torch.Tensor]:
+        """Return the loss function: cross-entropy, summed, over the number of texts in the effective batch."""
+
+        def summed_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+            weight = None if weights is None else weights.to(labels.device)
+            total = torch.nn.functional.cross_entropy(outputs.logits.float(), labels, weight=weight, reduction="sum")
+            if torch.is_grad_enabled():
+                self.learnt += torch.stack([total.detach(), torch.full_like(total, len(labels))])
+            return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+
+        return summed_loss
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.learnt = self.learnt.to(args.device)
+        if state.log_history and "interrupted" in state.log_history[-1]:
+            gathered = state.log_history.pop()["interrupted"]
+            self.seconds = gathered["seconds"]
+            if state.is_world_process_zero:
+                self.learnt += torch.tensor(gathered["learnt"], dtype=torch.float64, device=args.device)
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._receive)
+        self.next_line = time.monotonic() + LOG_SECONDS
+        self.first_step, self.began = state.global_step, time.monotonic()
+        if sys.stderr.isatty() and state.is_world_process_zero:
+            self.bar = tqdm(total=state.max_steps, initial=state.global_step, unit="step", desc="training")
+
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.sampler.epoch = state.global_step // steps_per_epoch(state)
+        self.epoch_began = time.monotonic()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._show_progress(state)
+        if self._asked_to_stop(args) and state.global_step % steps_per_epoch(state):
+            # at an epoch's last step, let it be validated and saved first: see on_save
+            gathered = {"learnt": self._learnt_by_all(args), "seconds": self._epoch_seconds()}
+            state.log_history.append({"interrupted": gathered, "step": state.global_step})
+            control.should_save = control.should_training_stop = True
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.global_step % steps_per_epoch(state):  # cut short: no validation, which could become "best"
+            control.should_evaluate = control.should_save = False
+            return
+        seconds = self._epoch_seconds()
+        loss_sum, n_texts = self._learnt_by_all(args)
+        self.record = {
+            "epoch": state.global_step // steps_per_epoch(state),
+            "loss": loss_sum / n_texts,
+            "learning_rate": kwargs["lr_scheduler"].get_last_lr()[0],
+            "seconds": round(seconds, 3),
+            "texts_per_second": round(len(self.sampler) / seconds, 3),
+            "tokens_per_second": round(float(self.sampler.lengths.sum()) / seconds, 1),
+        }
+        self.learnt.zero_()
+        self.seconds = 0.0
+        self.validation_began = time.monotonic()
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: dict, **_: Any
+    ) -> None:
+        scores = {name: metrics[f"eval_{name}"] for name in METRICS}
+        self.record["validation"] = {"loss": metrics["eval_mean_loss"], **scores}
+        self.record["validation_seconds"] = round(time.monotonic() - self.validation_began, 3)
+        state.log_history.append({"record": self.record, "step": state.global_step})
+        shown = "  ".join(f"{name} {value:.3f}" for name, value in self.record["validation"].items())
+        log.info("epoch %d: training loss %.3f; validation %s", self.record["epoch"], self.record["loss"], shown)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if args.world_size > 1:
+            torch.distributed.barrier()  # the other processes' random states lie in the checkpoint too
+        if state.is_world_process_zero:
+            seal_checkpoint(self.run.checkpoints / f"checkpoint-{state.global_step}")
+            write_records(self.run, state)
+        self.stopped = self._asked_to_stop(args)
+        control.should_training_stop |= self.stopped or is_over(state, self.patience)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        if self.bar is not None:
+            self.bar.close()
+
+    def _receive(self, number: int, frame: Any) -> None:
+        self.received = number
+        os.write(2, f"{signal.Signals(number).name}: stopping after this step, with a checkpoint\n".encode())
+
+    def _asked_to_stop(self, args: TrainingArguments) -> bool:
+        if args.world_size == 1:
+            return self.received is not None
+        received = torch.tensor(self.received or 0, device=args.device)  # torchrun may tell one process only
+        torch.distributed.all_reduce(received, torch.distributed.ReduceOp.MAX)
+        self.received = int(received) or None
+        return self.received is not None
+
+    def _learnt_by_all(self, args: TrainingArguments) -> list[float]:
+        if args.world_size > 1:
+            torch.distributed.all_reduce(self.learnt)
+        return self.learnt.tolist()
+
+    def _epoch_seconds(self) -> float:
+        return self.seconds + time.monotonic() - self.epoch_began
+
+    def _show_progress(self, state: TrainerState) -> None:
+        if self.bar is not None:
+            self.bar.set_postfix_str(f"epoch {int(state.epoch or 0) + 1}/{state.num_train_epochs}", refresh=False)
+            self.bar.update()
+        elif time.monotonic() > self.next_line:
+            self.next_line = time.monotonic() + LOG_SECONDS
+            rate = (state.global_step - self.first_step) / (time.monotonic() - self.began)
+            minutes = (state.max_steps - state.global_step) / rate / 60
+            log.info("step %d of at most %d, %.1f minutes to go at most", state.global_step, state.max_steps, minutes)
+
+
+def steps_per_epoch(state: TrainerState) -> int:
+    """Return the number of optimiser steps in one epoch."""
+    return state.max_steps // int(state.num_train_epochs)
+
+
+def is_over(state: TrainerState, patience: int) -> bool:
+    """Tell whether all epochs are trained, or `patience` of them since the best one (0: never mind)."""
+    since_best = state.global_step - (state.best_global_step or 0)
+    return state.global_step >= state.max_steps or 0 < patience * steps_per_epoch(state) <= since_best
+
+
+def epoch_records(state: TrainerState) -> list[dict]:
+    """Return the record of each epoch, first to last."""
+    return [entry["record"] for entry in state.log_history if "record" in entry]
+
+
+def write_records(run: Run, state: TrainerState) -> None:
+    """Write train.json: the records of all epochs so far."""
+    runs.write_json(run.outputs / "train.json", epoch_records(state))
+
+
+# ---- checkpoints ----
+
+
+def seal_checkpoint(folder: Path) -> None:
+    """Flush a checkpoint to disk and write its files' hashes beside them: from now on it counts."""
+    for path in folder.iterdir():
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+    runs.write_json(folder / "hashes.json", {path.name: runs.sha256_of(path) for path in sorted(folder.iterdir())})
+
+
+def is_whole(folder: Path) -> bool:
+    """Tell whether a checkpoint was sealed and is unchanged since."""
+    try:
+        hashes = json.loads((folder / "hashes.json").read_text(encoding="utf-8"))
+        return all(runs.sha256_of(folder / name) == sha256 for name, sha256 in hashes.items())
+    except (OSError, ValueError):
+        return False
+
+
+def last_checkpoint(run: Run) -> Path | None:
+    """Return the newest checkpoint that is whole and whose best checkpoint so far is whole too.
+
+    Removes what is newer: pieces that an interruption or a fault left.
+    """
+    by_step = sorted(run.checkpoints.glob("checkpoint-*"), key=lambda folder: -int(folder.name.partition("-")[2]))
+    for folder in by_step:
+        if is_whole(folder):
+            best = best_checkpoint(run, load_state(folder))
+            if best is None or best == folder or is_whole(best):
+                return folder
+        log.warning("%s is not whole: removed", runs.shown(folder))
+        shutil.rmtree(folder)
+    return None
+
+
+def load_state(checkpoint: Path) -> TrainerState:
+    return TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+
+
+def best_checkpoint(run: Run, state: TrainerState) -> Path | None:
+    """Return the checkpoint of the epoch with the best validation macro-F1; None before the first validation."""
+    return run.checkpoints / f"checkpoint-{state.best_global_step}" if state.best_global_step else None
+
+
+# ---- training ----
+
+
+def validation_metrics(prediction: Any) -> dict[str, float]:
+    """Score Trainer's predictions (logits and label ids of the validation texts).
+
+    mean_loss is the mean over the texts, unweighted; Trainer's own is a mean over batches.
+    """
+    logits, gold = (torch.from_numpy(array) for array in prediction)
+    confusion = count_confusions(gold.numpy(), logits.argmax(dim=1).numpy(), logits.shape[1])
+    return {"mean_loss": torch.nn.functional.cross_entropy(logits.double(), gold).item(), **all_metrics(confusion)}
+
+
+def train(
+    run: Run,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    train_set: Dataset,
+    validation_set: Dataset,
+    args: argparse.Namespace,
+    *,
+    num_epochs: int,
+    precision: str,
+    resume_from: Path | None,
+) -> int | None:
+    """Train until all epochs are done, patience ends, or a signal comes; checkpoints lie in run.checkpoints.
+
+    args: finetune.py's arguments. Goes on from resume_from if given. Returns the number of the
+    signal that ended it, or None if the training is over.
+    """
+    on_gpu = torch.cuda.is_available()
+    arguments = TrainingArguments(
+        output_dir=str(run.checkpoints),
+        num_train_epochs=num_epochs,
+        per_device_train_batch_size=args.batch_size,
+        per_device_eval_batch_size=args.batch_size,
+        gradient_accumulation_steps=args.gradient_accumulation,
+        learning_rate=args.learning_rate,
+        warmup_steps=args.warmup,  # below 1: a share of all steps
+        seed=args.seed,
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
+        use_cpu=not on_gpu,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=2,  # the best and the last; with 1, the one just written for a signal would go
+        metric_for_best_model="macro_f1",
+        greater_is_better=True,
+        logging_strategy="no",  # the callback records each epoch exactly
+        logging_nan_inf_filter=False,  # it would wait for the GPU at every step
+        dataloader_num_workers=0,  # workers would be killed by the signal before a checkpoint is written
+        dataloader_pin_memory=on_gpu,
+        ddp_backend="gloo" if torch.distributed.is_initialized() and not on_gpu else None,
+        ddp_find_unused_parameters=False,
+        disable_tqdm=True,
+        report_to=[],
+    )
+    effective_batch = args.batch_size * args.gradient_accumulation * arguments.world_size
+    sampler = LengthGroupedSampler(np.asarray(train_set["length"]), effective_batch, args.seed)
+    callback = RunCallback(run, sampler, args.patience)
+    labels = np.asarray(train_set["labels"])
+    weights = class_weights(labels, model.config.num_labels) if args.balanced else None
+    trainer = RegisterTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=train_set,
+        eval_dataset=validation_set.select(np.argsort(-np.asarray(validation_set["length"]))),  # little padding
+        data_collator=DataCollatorWithPadding(tokenizer, pad_to_multiple_of=8 if on_gpu else None),
+        processing_class=tokenizer,
+        compute_metrics=validation_metrics,
+        compute_loss_func=callback.loss(weights),
+        callbacks=[callback],
+        train_sampler=sampler,
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    return callback.received if callback.stopped else None
