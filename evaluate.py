@@ -1,0 +1,269 @@
+"""Evaluate a fine-tuned register classifier on the test texts of one or several languages.
+
+    python evaluate.py --model-name xlmr --train-langs en fr --eval-lang fi sv ru
+
+Reads   models/[SUBFOLDER/]MODEL-LANGS/, outputs/[SUBFOLDER/]MODEL-LANGS/run.json    what finetune.py wrote
+        CORPUS/info/reg_abbv.json, CORPUS/corpus/test/LANG.tsv
+Writes  in outputs/[SUBFOLDER/]MODEL-LANGS/, for each language:
+        predictions/LANG.tsv   row in the test file, gold and predicted register, a probability per register
+        cfm/LANG.json          confusion counts: rows gold, columns predicted
+        eval/LANG.json         scores, and what they depend on (their signature); written last
+        and eval.json, all of eval/ put together
+Prints  a line per language: its scores and their signature
+Exit    0 all languages evaluated, or evaluated before; 1 unusable run or corpus, or a language that failed
+        (the others are evaluated all the same); 2 wrong use
+
+A language is skipped if this very model, by its weights' hash, was evaluated on this very test file with
+the same settings. The scores are defined in utils/metrics.py.
+"""
+
+import argparse
+import csv
+import io
+import json
+import logging
+import math
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from utils import corpus_load, download_model, metrics, options, runs
+from utils.runs import Run, RunError
+
+log = logging.getLogger("evaluate")
+
+
+def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
+    parser = argparse.ArgumentParser(
+        description="Evaluate a fine-tuned register classifier on one or several languages.",
+        epilog="example: python evaluate.py --model-name xlmr --train-langs en fr --eval-lang fi sv ru",
+    )
+    options.add_run_arguments(parser, list(download_model.known_checkpoints()))
+    parser.add_argument(
+        "--eval-lang",
+        required=True,
+        nargs="+",
+        metavar="LANG",
+        help="language(s) to evaluate on: names of files in the corpus's test folder",
+    )
+    options.add_corpus_argument(parser, corpus_load.CORPUS_PATH)
+    parser.add_argument(
+        "--batch-size",
+        type=options.positive_int,
+        default=32,
+        metavar="N",
+        help="texts that go through the model together (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-length",
+        type=options.positive_int,
+        metavar="N",
+        help="tokens of a text that are used, from its beginning (default: as in training)",
+    )
+    options.add_precision_argument(parser)
+    parser.add_argument("--overwrite", action="store_true", help="evaluate languages again that were evaluated before")
+    args = parser.parse_args(argv)
+    run = options.check_run_arguments(parser, args)
+    options.check_names(parser, "--eval-lang", args.eval_lang, options.LANGUAGE, "letters, digits and '_'")
+    args.eval_lang = list(dict.fromkeys(args.eval_lang))
+    return args, run
+
+
+def load_record(args: argparse.Namespace, run: Run) -> dict[str, Any]:
+    """Return the run's run.json; RunError if there is no finished run of this model and these languages."""
+    names = f"--model-name {args.model_name} --train-langs {' '.join(args.train_langs)}"
+    record = runs.read_json(run.outputs / "run.json", f"train it first: python finetune.py {names}")
+    if (record["model_name"], record["train_langs"]) != (args.model_name, args.train_langs):
+        raise RunError(
+            f"{runs.shown(run.outputs)}: expected the run of {args.model_name} on {' '.join(args.train_langs)}, "
+            f"found that of {record['model_name']} on {' '.join(record['train_langs'])}"
+        )
+    return record
+
+
+def load_model(run: Run, record: dict[str, Any], max_length: int) -> tuple[Any, Any]:
+    """Return the run's model, on its device, and tokenizer; RunError if it is not the one that was trained."""
+    import torch
+
+    from utils import classifier
+
+    weights = run.models / "model.safetensors"
+    if not weights.is_file() or runs.sha256_of(weights) != record["weights_sha256"]:
+        found = "other weights" if weights.is_file() else "none"
+        raise RunError(
+            f"{runs.shown(weights)}: expected the model that was trained, by its hash in "
+            f"{runs.shown(run.outputs)}/run.json, found {found}; finetune.py --overwrite trains it anew"
+        )
+    model = classifier.load_classifier(run.models, record["settings"]["registers"])
+    classifier.check_max_length(model, max_length)
+    return model.to("cuda" if torch.cuda.is_available() else "cpu"), classifier.load_tokenizer(run.models)
+
+
+def signature(args: argparse.Namespace, record: dict[str, Any], eval_lang: str, test_sha256: str) -> dict[str, Any]:
+    """Return what decides the scores, known before any text is read, in a fixed order."""
+    return {
+        "model_name": args.model_name,
+        "train_langs": args.train_langs,
+        "weights_sha256": record["weights_sha256"],
+        "eval_lang": eval_lang,
+        "test_sha256": test_sha256,
+        "registers": record["settings"]["registers"],
+        "max_length": args.max_length or record["settings"]["max_length"],
+        "precision": args.precision,
+    }
+
+
+def is_done(run: Run, eval_lang: str, expected: dict[str, Any]) -> bool:
+    """Tell whether this language was evaluated with this signature, and its files are there."""
+    try:
+        found = json.loads(run.scores(eval_lang).read_text(encoding="utf-8"))["signature"]
+    except (OSError, ValueError, KeyError):
+        return False
+    files_there = run.predictions(eval_lang).is_file() and run.confusions(eval_lang).is_file()
+    return files_there and all(found.get(key) == value for key, value in expected.items())
+
+
+def evaluate_language(
+    run: Run, corpus: Path, eval_lang: str, model: Any, tokenizer: Any, expected: dict, args: argparse.Namespace
+) -> dict[str, Any]:
+    """Predict the language's test texts, write its three files, and return its scores."""
+    from utils import classifier
+
+    began = time.monotonic()
+    registers = expected["registers"]
+    precision = classifier.choose_precision(args.precision)
+    file = corpus_load.read_file(corpus, "test", eval_lang, registers)
+    dataset = corpus_load.tokenize(file.texts, tokenizer, expected["max_length"], registers)
+    probabilities = classifier.predict(model, dataset, tokenizer, args.batch_size, precision)
+    predicted = probabilities.argmax(axis=1)
+    confusion = metrics.count_confusions(dataset["labels"][:].numpy(), predicted, len(registers))
+
+    run.scores(eval_lang).unlink(missing_ok=True)  # until it is written anew, the language is not done
+    runs.write_text(run.predictions(eval_lang), predictions_table(file.texts, registers, predicted, probabilities))
+    runs.write_json(
+        run.confusions(eval_lang),
+        {
+            "eval_lang": eval_lang,
+            "registers": registers,
+            "rows": "gold",
+            "columns": "predicted",
+            "counts": confusion.tolist(),
+        },
+    )
+    per_register = metrics.register_scores(confusion)
+    scores = {
+        "eval_lang": eval_lang,
+        "zero_shot": eval_lang not in args.train_langs,
+        "n": len(file.texts),
+        "metrics": metrics.all_metrics(confusion),
+        "registers": {
+            register: {name: _defined(values[index]) for name, values in per_register.items()}
+            for index, register in enumerate(registers)
+        },
+        "rows_skipped": len(file.skipped),
+        "over_max_length": float(dataset["over"][:].float().mean()),
+        "seconds": round(time.monotonic() - began, 3),
+        "signature": expected
+        | {
+            "precision_used": precision,
+            "batch_size": args.batch_size,
+            "device": classifier.describe_device(),
+            "commit": runs.code_version(),
+            "torch": version("torch"),
+            "transformers": version("transformers"),
+        },
+    }
+    runs.write_json(run.scores(eval_lang), scores)
+    return scores
+
+
+def _defined(score: Any) -> float | int | None:
+    """Return a score as JSON has it: null where it is not defined, counts as integers."""
+    return None if math.isnan(score) else score.item()
+
+
+def predictions_table(texts: list[corpus_load.Text], registers: list[str], predicted: Any, probabilities: Any) -> str:
+    """Return predictions as TSV with a header: row, gold, predicted, one probability per register."""
+    table = io.StringIO()
+    writer = csv.writer(table, delimiter="\t", lineterminator="\n")
+    writer.writerow(["row", "gold", "predicted", *registers])
+    for text, label, row in zip(texts, predicted, probabilities, strict=True):
+        writer.writerow([text.row, text.register, registers[label], *(f"{probability:.6f}" for probability in row)])
+    return table.getvalue()
+
+
+def rebuild_eval_json(run: Run) -> dict[str, Any]:
+    """Put eval.json together from the languages' files in eval/; return it, language -> scores.
+
+    Safe with many at once: whoever renames last looks again, and finds every language that was there before.
+    """
+    put_together: dict[str, Any] | None = None
+    while True:
+        files = sorted((run.outputs / "eval").glob("[!.]*.json"))
+        found = {path.stem: runs.read_json(path, "evaluate this language again") for path in files}
+        if found == put_together:
+            return found
+        runs.write_json(run.outputs / "eval.json", found)
+        put_together = found
+
+
+def summary(scores: dict[str, Any]) -> str:
+    """Return a language's scores in one line, with what they depend on."""
+    values = "  ".join(f"{name} {value:.4f}" for name, value in scores["metrics"].items())
+    sign = scores["signature"]
+    fields = {
+        "model": sign["model_name"],
+        "train": "-".join(sign["train_langs"]),
+        "weights": sign["weights_sha256"][:9],
+        "test": sign["test_sha256"][:9],
+        "max_length": sign["max_length"],
+        "precision": sign["precision_used"],
+        "code": sign["commit"],
+        "torch": sign["torch"],
+        "transformers": sign["transformers"],
+    }
+    return f"{scores['eval_lang']}  {values}  n {scores['n']}  " + "|".join(f"{k}:{v}" for k, v in fields.items())
+
+
+def main(argv: list[str] | None = None) -> int:
+    args, run = parse_args(argv)
+    runs.keep_one_gpu()
+    corpus = corpus_load.find_corpus(args.corpus_path)
+    record = load_record(args, run)
+    registers = list(corpus_load.load_registers(corpus))
+    if registers != record["settings"]["registers"]:
+        raise RunError(
+            f"{corpus}/info/reg_abbv.json: expected the registers of the model, "
+            f"{' '.join(record['settings']['registers'])}, found {' '.join(registers)}"
+        )
+    to_do: dict[str, dict] = {}
+    failed = []
+    for lang in args.eval_lang:
+        try:
+            expected = signature(args, record, lang, corpus_load.read_file(corpus, "test", lang, registers).sha256)
+        except RunError as error:
+            log.error("%s not evaluated: %s", lang, error)
+            failed.append(lang)
+            continue
+        if not args.overwrite and is_done(run, lang, expected):
+            log.info("%s: evaluated already by this model, skipped (--overwrite evaluates again)", lang)
+        else:
+            to_do[lang] = expected
+    model = tokenizer = None
+    for lang, expected in to_do.items():
+        if model is None:
+            model, tokenizer = load_model(run, record, expected["max_length"])
+        try:
+            print(summary(evaluate_language(run, corpus, lang, model, tokenizer, expected, args)), flush=True)
+        except (RunError, OSError) as error:
+            log.error("%s not evaluated: %s", lang, error)
+            failed.append(lang)
+    rebuild_eval_json(run)
+    if failed:
+        log.error("%d of %d languages not evaluated: %s", len(failed), len(args.eval_lang), " ".join(failed))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    runs.run_script(main)

@@ -1,0 +1,171 @@
+"""Evaluation: scores of the right texts, languages that fail, many processes at once, results that are stale."""
+
+import csv
+import json
+import logging
+
+import numpy as np
+import pytest
+import torch
+from conftest import REGISTERS, finish, start
+
+import evaluate
+import finetune
+from utils import classifier, corpus_load, metrics, runs
+from utils.runs import RunError, run_paths
+
+LANGS = [f"l{i}" for i in range(19)]
+
+
+@pytest.fixture
+def corpus(write_corpus):
+    rng = np.random.default_rng(0)
+    words = {"IN": "bread is a kind of food", "OP": "we should never do this", "LY": "oh la la la"}
+
+    def rows(n, seed):
+        return [(r, f"{words[r]} " * int(rng.integers(1, 20)) + f"{seed}-{i}") for i in range(n) for r in REGISTERS]
+
+    tests = {f"test/{lang}": rows(5, lang) for lang in LANGS}
+    tests["test/l0"] = [("unused", "skip me"), ("LY", ""), *tests["test/l0"]]
+    tests["test/l1"] = [("IN", "only IN here")] * 3
+    return write_corpus({"train/en": rows(20, "en"), "test/en": rows(5, "test"), **tests})
+
+
+@pytest.fixture
+def run(root, corpus, tiny):
+    options = ["--num-epochs=4", "--learning-rate=1e-3", "--max-length=64"]
+    names = ["--model-name=tiny", "--train-langs=en", f"--corpus-path={corpus}", f"--checkpoint={tiny}"]
+    assert finetune.main([*names, *options]) == 0
+    return run_paths("tiny", ["en"])
+
+
+def evaluate_main(corpus, *options):
+    return evaluate.main(["--model-name=tiny", "--train-langs=en", f"--corpus-path={corpus}", *options])
+
+
+def load(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_predictions_are_in_the_files_order_and_agree_with_counts_and_scores(run, corpus):
+    assert evaluate_main(corpus, "--eval-lang", "en", "l0", "--batch-size=4") == 0
+    registers = list(REGISTERS)
+    for lang in ("en", "l0"):
+        file = corpus_load.read_file(corpus, "test", lang, registers)
+        with open(run.predictions(lang), encoding="utf-8", newline="") as table:
+            rows = list(csv.DictReader(table, delimiter="\t"))
+        assert [(int(row["row"]), row["gold"]) for row in rows] == [(t.row, t.register) for t in file.texts]
+        probabilities = np.array([[float(row[register]) for register in registers] for row in rows])
+        assert probabilities.sum(axis=1) == pytest.approx(np.ones(len(rows)), abs=1e-5)
+        assert [registers[i] for i in probabilities.argmax(axis=1)] == [row["predicted"] for row in rows]
+        one_by_one = predict_one_by_one(run, file.texts)
+        np.testing.assert_allclose(probabilities, one_by_one, atol=2e-6)
+
+        gold = [registers.index(row["gold"]) for row in rows]
+        predicted = [registers.index(row["predicted"]) for row in rows]
+        confusion = metrics.count_confusions(gold, predicted, 3)
+        counts = load(run.confusions(lang))
+        assert counts["counts"] == confusion.tolist() and counts["registers"] == registers
+        scores = load(run.scores(lang))
+        assert scores["metrics"] == metrics.all_metrics(confusion)
+        assert scores["n"] == len(rows) and scores["zero_shot"] == (lang != "en")
+    assert load(run.scores("l0"))["rows_skipped"] == 2
+
+
+def predict_one_by_one(run, texts):
+    """The probabilities of each text, put through the model alone, with nothing of our loop."""
+    model, tokenizer = (
+        classifier.load_classifier(run.models, list(REGISTERS)).eval(),
+        classifier.load_tokenizer(run.models),
+    )
+    with torch.no_grad():
+        logits = [
+            model(**tokenizer(text.text, truncation=True, max_length=64, return_tensors="pt")).logits[0]
+            for text in texts
+        ]
+    return torch.stack(logits).softmax(dim=1).numpy()
+
+
+def test_a_register_without_gold_texts_has_no_scores_and_is_no_zero(run, corpus):
+    evaluate_main(corpus, "--eval-lang", "l1")
+    registers = load(run.scores("l1"))["registers"]
+    assert registers["LY"]["support"] == 0 and registers["LY"]["f1"] is None and registers["LY"]["recall"] is None
+    assert registers["IN"]["support"] == 3
+    assert load(run.scores("l1"))["metrics"]["macro_f1"] == registers["IN"]["f1"]
+
+
+def test_a_language_that_fails_is_reported_and_the_others_go_on(run, corpus, caplog):
+    (corpus / "corpus" / "test" / "l3.tsv").write_text("XX\tno such register\n", encoding="utf-8")
+    assert evaluate_main(corpus, "--eval-lang", "l2", "nowhere", "l3", "l4") == 1
+    assert sorted(load(run.outputs / "eval.json")) == ["l2", "l4"]
+    assert "nowhere not evaluated" in caplog.text and "l3.tsv:1: expected REGISTER" in caplog.text
+    assert "2 of 4 languages not evaluated: nowhere l3" in caplog.text
+
+
+def test_what_is_done_is_skipped_and_what_is_stale_is_done_anew(run, corpus, caplog, capsys, tiny):
+    caplog.set_level(logging.INFO)
+
+    def evaluated(*options):
+        capsys.readouterr()
+        assert evaluate_main(corpus, "--eval-lang", "l2", "l4", *options) == 0
+        return [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+
+    assert evaluated() == ["l2", "l4"]
+    assert evaluated() == []
+    assert "evaluated already" in caplog.text
+    assert evaluated("--overwrite") == ["l2", "l4"]
+    assert evaluated("--max-length=16") == ["l2", "l4"]
+    assert evaluated() == ["l2", "l4"]
+    run.predictions("l4").unlink()
+    assert evaluated() == ["l4"]
+    with open(corpus / "corpus" / "test" / "l2.tsv", "a", encoding="utf-8") as file:
+        file.write("IN\tone more text\n")
+    assert evaluated() == ["l2"]
+    (run.outputs / "eval.json").unlink()
+    assert evaluated() == []
+    assert sorted(load(run.outputs / "eval.json")) == ["l2", "l4"]
+
+
+def test_scores_carry_all_that_can_change_them(run, corpus):
+    evaluate_main(corpus, "--eval-lang", "l2")
+    signature = load(run.scores("l2"))["signature"]
+    assert signature["weights_sha256"] == load(run.outputs / "run.json")["weights_sha256"]
+    assert signature["test_sha256"] == runs.sha256_of(corpus / "corpus" / "test" / "l2.tsv")
+    assert signature["max_length"] == 64 and signature["precision_used"] == "fp32"
+    assert signature["torch"] == torch.__version__
+
+
+def test_a_model_that_is_not_the_one_trained_is_refused(run, corpus):
+    with open(run.models / "model.safetensors", "r+b") as file:
+        file.seek(-4, 2)
+        file.write(b"xxxx")
+    with pytest.raises(RunError, match="expected the model that was trained.*found other weights.*--overwrite"):
+        evaluate_main(corpus, "--eval-lang", "l2")
+
+
+def test_a_run_that_does_not_exist_names_the_command_that_makes_it(root, corpus):
+    with pytest.raises(RunError, match="python finetune.py --model-name tiny --train-langs en"):
+        evaluate_main(corpus, "--eval-lang", "l2")
+
+
+def test_a_corpus_with_other_registers_is_refused(run, corpus):
+    (corpus / "info" / "reg_abbv.json").write_text(json.dumps({"OP": "o", "IN": "i", "LY": "l"}), encoding="utf-8")
+    with pytest.raises(RunError, match="expected the registers of the model, IN OP LY, found OP IN LY"):
+        evaluate_main(corpus, "--eval-lang", "l2")
+
+
+def test_19_processes_at_once_lose_nothing(project, corpus, monkeypatch):
+    options = ["--num-epochs=1", "--learning-rate=1e-3", "--max-length=64"]
+    finish(start(project, "finetune.py", "--model-name=tiny", "--train-langs=en", *options, corpus=corpus))
+    names = ["--model-name=tiny", "--train-langs=en"]
+    processes = [start(project, "evaluate.py", *names, "--eval-lang", lang, corpus=corpus) for lang in LANGS]
+    for process in processes:
+        finish(process)
+    monkeypatch.setattr(runs, "ROOT", project)
+    run = run_paths("tiny", ["en"])
+    together = load(run.outputs / "eval.json")
+    assert sorted(together) == sorted(LANGS)
+    for lang in LANGS:
+        assert together[lang] == load(run.scores(lang))
+        assert load(run.confusions(lang))["eval_lang"] == lang and run.predictions(lang).is_file()
+    assert not [path for path in run.outputs.rglob(".*") if path.is_file()]
