@@ -1,0 +1,39 @@
+#!/bin/bash
+# Make this project's Python environment if there is none, and activate it. Sourced by every wrapper:
+#
+#   source utils/load_env.sh
+#
+# Makes .venv/ with the packages of requirements.txt, once, and anew when requirements.txt has changed.
+# Several at once wait for the first; an interrupted making is started over. Needs Python 3.11 or later:
+# a site whose Python is older, or lies in a module, loads it here, for example
+#   module load python/3.11
+
+make_env() {
+    local root=$1 python candidate
+    if cmp --silent "$root/requirements.txt" "$root/.venv/made-from.txt"; then return; fi
+    for candidate in python3.11 python3 python3.12 python3.13; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; then
+            python=$candidate
+            break
+        fi
+    done
+    if [[ -z ${python:-} ]]; then
+        echo "load_env.sh: expected Python 3.11 or later, found none: load it in utils/load_env.sh" >&2
+        return 1
+    fi
+    (
+        flock 9
+        if cmp --silent "$root/requirements.txt" "$root/.venv/made-from.txt"; then exit; fi
+        echo "making .venv with requirements.txt: some minutes, this once" >&2
+        rm -rf "$root/.venv"
+        "$python" -m venv "$root/.venv" &&
+            "$root/.venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$root/requirements.txt" &&
+            cp "$root/requirements.txt" "$root/.venv/made-from.txt" # last: says that the environment is whole
+    ) 9> "$root/.venv.lock"
+}
+
+make_env "$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)" || exit 1
+set +u # activate scripts read variables that may not be set
+# shellcheck disable=SC1091
+source "$(dirname "${BASH_SOURCE[0]}")/../.venv/bin/activate"
+set -u
