@@ -22,7 +22,7 @@ parse_options "$@"
 
 if [[ -n $demo ]]; then
     models=("tiny") langs=("en" "fr" "en-fr") subfolder="demo" local_run=yes
-    rest=("--subfolder=$subfolder" "--learning-rate=1e-3" "--num-epochs=12" "--max-length=256" "--all-texts")
+    rest=("--subfolder=$subfolder" "--learning-rate=2e-3" "--batch-size=8" "--num-epochs=15" "--max-length=256" "--all-texts")
     export REGISTER_CORPUS=$PWD/tests/sample-corpus
 fi
 
