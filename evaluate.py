@@ -125,15 +125,14 @@ def is_done(run: Run, eval_lang: str, expected: dict[str, Any]) -> bool:
 
 
 def evaluate_language(
-    run: Run, corpus: Path, eval_lang: str, model: Any, tokenizer: Any, expected: dict, args: argparse.Namespace
+    run: Run, file: corpus_load.CorpusFile, expected: dict, model: Any, tokenizer: Any, args: argparse.Namespace
 ) -> dict[str, Any]:
     """Predict the language's test texts, write its three files, and return its scores."""
     from utils import classifier
 
     began = time.monotonic()
-    registers = expected["registers"]
+    eval_lang, registers = expected["eval_lang"], expected["registers"]
     precision = classifier.choose_precision(args.precision)
-    file = corpus_load.read_file(corpus, "test", eval_lang, registers)
     dataset = corpus_load.tokenize(file.texts, tokenizer, expected["max_length"], registers)
     probabilities = classifier.predict(model, dataset, tokenizer, args.batch_size, precision)
     predicted = probabilities.argmax(axis=1)
@@ -154,7 +153,7 @@ def evaluate_language(
     per_register = metrics.register_scores(confusion)
     scores = {
         "eval_lang": eval_lang,
-        "zero_shot": eval_lang not in args.train_langs,
+        "zero_shot": not {eval_lang, corpus_load.DISTR} & set(args.train_langs),  # distr may hold any language
         "n": len(file.texts),
         "metrics": metrics.all_metrics(confusion),
         "registers": {
@@ -226,39 +225,49 @@ def summary(scores: dict[str, Any]) -> str:
     return f"{scores['eval_lang']}  {values}  n {scores['n']}  " + "|".join(f"{k}:{v}" for k, v in fields.items())
 
 
-def main(argv: list[str] | None = None) -> int:
-    args, run = parse_args(argv)
-    runs.keep_one_gpu()
-    corpus = corpus_load.find_corpus(args.corpus_path)
-    record = load_record(args, run)
+def languages_to_do(
+    args: argparse.Namespace, run: Run, record: dict[str, Any], corpus: Path
+) -> tuple[list[tuple[dict[str, Any], corpus_load.CorpusFile]], list[str]]:
+    """Return signature and texts of each language that is still to evaluate, and the languages that can't be."""
     registers = list(corpus_load.load_registers(corpus))
     if registers != record["settings"]["registers"]:
         raise RunError(
             f"{corpus}/info/reg_abbv.json: expected the registers of the model, "
             f"{' '.join(record['settings']['registers'])}, found {' '.join(registers)}"
         )
-    to_do: dict[str, dict] = {}
-    failed = []
+    to_do, failed = [], []
     for lang in args.eval_lang:
         try:
-            expected = signature(args, record, lang, corpus_load.read_file(corpus, "test", lang, registers).sha256)
+            file = corpus_load.read_file(corpus, "test", lang, registers)
         except RunError as error:
             log.error("%s not evaluated: %s", lang, error)
             failed.append(lang)
             continue
+        expected = signature(args, record, lang, file.sha256)
         if not args.overwrite and is_done(run, lang, expected):
             log.info("%s: evaluated already by this model, skipped (--overwrite evaluates again)", lang)
         else:
-            to_do[lang] = expected
-    model = tokenizer = None
-    for lang, expected in to_do.items():
-        if model is None:
-            model, tokenizer = load_model(run, record, expected["max_length"])
+            to_do.append((expected, file))
+    return to_do, failed
+
+
+def main(argv: list[str] | None = None) -> int:
+    args, run = parse_args(argv)
+    runs.keep_one_gpu()
+    corpus = corpus_load.find_corpus(args.corpus_path)
+    record = load_record(args, run)
+    to_do, failed = languages_to_do(args, run, record, corpus)
+    if to_do:
+        model, tokenizer = load_model(run, record, args.max_length or record["settings"]["max_length"])
+    for expected, file in to_do:
         try:
-            print(summary(evaluate_language(run, corpus, lang, model, tokenizer, expected, args)), flush=True)
+            print(summary(evaluate_language(run, file, expected, model, tokenizer, args)), flush=True)
         except (RunError, OSError) as error:
-            log.error("%s not evaluated: %s", lang, error)
-            failed.append(lang)
+            log.error("%s not evaluated: %s", expected["eval_lang"], error)
+            failed.append(expected["eval_lang"])
+        except Exception:  # a fault of this program: its traceback, and still the other languages
+            log.exception("%s not evaluated", expected["eval_lang"])
+            failed.append(expected["eval_lang"])
     rebuild_eval_json(run)
     if failed:
         log.error("%d of %d languages not evaluated: %s", len(failed), len(args.eval_lang), " ".join(failed))

@@ -148,12 +148,12 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
 
 def run_settings(args: argparse.Namespace, corpus: Path, registers: list[str]) -> dict[str, Any]:
     """Return everything that decides the trained weights: arguments, corpus files, number of processes."""
-    options = {key: value for key, value in vars(args).items() if key not in ("subfolder", "overwrite", "corpus_path")}
+    chosen = {key: value for key, value in vars(args).items() if key not in ("subfolder", "overwrite", "corpus_path")}
     files = {}
     for lang in args.train_langs:
         path = corpus / "corpus" / "train" / f"{lang}.tsv"
         files[f"train/{lang}.tsv"] = runs.sha256_of(path) if path.is_file() else None
-    return {**options, "registers": registers, **files, "processes": int(os.environ.get("WORLD_SIZE", 1))}
+    return {**chosen, "registers": registers, **files, "processes": int(os.environ.get("WORLD_SIZE", 1))}
 
 
 def is_finished(run: Run, settings: dict[str, Any]) -> bool:
@@ -261,17 +261,19 @@ def train_run(args: argparse.Namespace, run: Run, corpus: Path, registers: list[
 def resume(run: Run, settings: dict[str, Any], texts_sha256: str, precision: str) -> tuple[Path | None, str]:
     """Return the checkpoint to go on from, if any, and the precision in which the run was started.
 
-    Makes the run's folders if there is nothing to go on from. RunError if the run was started with
-    other settings or texts.
+    Makes the run's folders anew if there is nothing to go on from. RunError if what there is was trained
+    with other settings or texts.
     """
     from utils import classifier, trainer
 
     started_file = run.checkpoints / "started.json"
     now = settings | {"training texts": texts_sha256}
-    if started_file.is_file():
+    if list(run.checkpoints.glob("checkpoint-*")):
         started = runs.read_json(started_file, "--overwrite starts anew")
         check_same(run, started["settings"], now)
-        return trainer.last_checkpoint(run), started["precision"]
+        checkpoint = trainer.last_checkpoint(run)
+        if checkpoint:
+            return checkpoint, started["precision"]
     precision = classifier.choose_precision(precision)
     start_anew(run)
     runs.write_json(started_file, {"settings": now, "precision": precision})

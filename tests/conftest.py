@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,17 @@ from utils import download_model, runs  # noqa: E402
 
 SAMPLE_CORPUS = ROOT / "tests" / "sample-corpus"
 REGISTERS = {"IN": "information", "OP": "opinion", "LY": "lyrics"}
-SCRIPTS = ("finetune.py", "evaluate.py", "post_eval.py", "utils", "requirements.txt")
+SCRIPTS = (
+    "finetune.py",
+    "evaluate.py",
+    "post_eval.py",
+    "utils",
+    "requirements.txt",
+    "submit_train_jobs.sh",
+    "submit_eval_jobs.sh",
+    "run_train.sh",
+    "run_eval.sh",
+)
 
 WriteCorpus = Callable[..., Path]
 
@@ -57,7 +68,16 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def project(tmp_path: Path, tiny: Path) -> Path:
     """Return a copy of the scripts, with the tiny model, to run as processes of their own."""
-    copy = tmp_path / "project"
+    return copy_project(tmp_path / "project", tiny)
+
+
+@pytest.fixture(scope="module")
+def shared_project(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
+    """Return such a copy for all tests of a file: each keeps to a subfolder of its own."""
+    return copy_project(tmp_path_factory.mktemp("shared") / "project", tiny)
+
+
+def copy_project(copy: Path, tiny: Path) -> Path:
     copy.mkdir()
     for name in SCRIPTS:
         source = ROOT / name
@@ -65,6 +85,10 @@ def project(tmp_path: Path, tiny: Path) -> Path:
     shutil.copytree(tiny, copy / tiny.relative_to(ROOT))
     (copy / "tests").mkdir()
     (copy / "tests" / "sample-corpus").symlink_to(SAMPLE_CORPUS)
+    activate = copy / ".venv" / "bin" / "activate"  # the wrappers use the environment of the tests
+    activate.parent.mkdir(parents=True)
+    activate.write_text(f"PATH={shlex.quote(sys.prefix)}/bin:$PATH\n")
+    shutil.copy(ROOT / "requirements.txt", copy / ".venv" / "made-from.txt")
     return copy
 
 

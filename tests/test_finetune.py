@@ -301,6 +301,7 @@ def test_what_cannot_be_is_refused_in_one_line(train, options, message, monkeypa
     with pytest.raises(RunError, match=message) as error:
         train(*options)
     assert "\n" not in str(error.value)
+    assert epochs(train("--num-epochs=1"))  # what could not start leaves nothing behind that stands in the way
 
 
 @pytest.mark.parametrize(

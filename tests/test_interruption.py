@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import time
 
@@ -9,7 +10,7 @@ import pytest
 from conftest import finish, start
 
 from utils import runs, trainer
-from utils.runs import run_paths
+from utils.runs import Run
 
 COMMAND = [
     "finetune.py", "--model-name=tiny", "--train-langs", "en", "fr", "--num-epochs=6", "--learning-rate=1e-3",
@@ -17,14 +18,17 @@ COMMAND = [
 ]  # fmt: skip
 
 
-@pytest.fixture
-def undisturbed(project, monkeypatch):
-    """Return what an undisturbed training of COMMAND gives."""
+@pytest.fixture(scope="module")
+def undisturbed(shared_project):
+    """Return what an undisturbed training of COMMAND gives, and the seconds it takes."""
     began = time.monotonic()
-    finish(start(project, *COMMAND, "--subfolder=undisturbed"))
+    finish(start(shared_project, *COMMAND, "--subfolder=undisturbed"))
     seconds = time.monotonic() - began
-    monkeypatch.setattr(runs, "ROOT", project)
-    return result(run_paths("tiny", ["en", "fr"], "undisturbed")), seconds
+    return result(run_of(shared_project, "undisturbed")), seconds
+
+
+def run_of(project, subfolder):
+    return Run("tiny-en-fr", *(project / kind / subfolder / "tiny-en-fr" for kind in ("outputs", "models")))
 
 
 def result(run):
@@ -38,49 +42,52 @@ def no_leftovers(run):
     return not run.checkpoints.exists() and not list(run.models.glob(".*")) and not list(run.outputs.rglob(".*"))
 
 
-def test_killed_at_10_random_moments(project, undisturbed):
+def test_killed_at_10_random_moments(shared_project, undisturbed):
     expected, seconds = undisturbed
-    run = run_paths("tiny", ["en", "fr"])
+    run, command = run_of(shared_project, "killed"), [*COMMAND, "--subfolder=killed"]
     moments = random.Random(3)
-    killed, epochs_seen = 0, set()
-    while killed < 10 and not (run.outputs / "run.json").exists():
-        process = start(project, *COMMAND)
-        # from the start of Python to somewhat past the next checkpoints: every stage is hit
-        time.sleep(moments.uniform(0.3, 1) * seconds)
-        if process.poll() is None:
-            killed += 1
-        process.send_signal(signal.SIGKILL)
+    killed = 0
+    for _ in range(10):
+        process = start(shared_project, *command)
+        # anywhere from Python's start to a second after the newest checkpoint that another try would see
+        time.sleep(moments.uniform(0.2, 1) * seconds)
+        killed += process.poll() is None
+        process.kill()
         process.communicate()
-        epochs_seen |= {folder.name for folder in run.checkpoints.glob("checkpoint-*")}
-    assert killed >= 3 and epochs_seen
-    finish(start(project, *COMMAND))
+        if (run.outputs / "run.json").exists():  # trained before the tenth: once more from the start
+            assert result(run) == expected
+            shutil.rmtree(run.outputs)
+            shutil.rmtree(run.models)
+    finish(start(shared_project, *command))
+    assert killed >= 5
     assert result(run) == expected
     assert no_leftovers(run)
 
 
-@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGUSR2", 140), ("SIGINT", 130)])
-def test_a_signal_saves_and_the_same_command_goes_on(project, undisturbed, name, code):
+def test_signals_save_and_the_same_command_goes_on(shared_project, undisturbed):
     expected, _ = undisturbed
-    run = run_paths("tiny", ["en", "fr"])
-    stopped_in_epoch = []
-    for _ in range(20):
-        process = start(project, *COMMAND)
-        seen = newest_step(run)
-        deadline = time.monotonic() + 60
-        while newest_step(run) <= seen and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.005)  # until its next epoch is saved: it is then training the one after
+    run, command = run_of(shared_project, "signals"), [*COMMAND, "--subfolder=signals"]
+    codes = {"SIGTERM": 143, "SIGUSR2": 140, "SIGINT": 130}
+    stopped_within_an_epoch = {}
+    for name, code in codes.items():
+        process = start(shared_project, *command)
+        wait_for_step(run, process, newest_step(run) + 1)  # an epoch is saved: it is now training the next one
         time.sleep(0.05)
         process.send_signal(signal.Signals[name])
-        out, err = process.communicate(timeout=120)
-        if process.returncode == 0:
-            break
+        _, err = process.communicate(timeout=120)
         assert process.returncode == code, err
         assert "Traceback" not in err
-        stopped_in_epoch.append(newest_step(run) % steps_of_an_epoch(run) != 0)
-    finish(start(project, *COMMAND))
-    assert any(stopped_in_epoch), "no signal fell within an epoch"
+        stopped_within_an_epoch[name] = newest_step(run) % steps_of_an_epoch(run) != 0
+    finish(start(shared_project, *command))
+    assert any(stopped_within_an_epoch.values()), stopped_within_an_epoch
     assert result(run) == expected
     assert no_leftovers(run)
+
+
+def wait_for_step(run, process, step):
+    deadline = time.monotonic() + 120
+    while newest_step(run) < step and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
 
 
 def newest_step(run):
@@ -92,31 +99,34 @@ def steps_of_an_epoch(run):
     return trainer.steps_per_epoch(trainer.load_state(run.checkpoints / f"checkpoint-{newest_step(run)}"))
 
 
-def test_pieces_of_a_checkpoint_and_a_damaged_one_are_passed_over(project, undisturbed):
-    expected, _ = undisturbed
-    run = run_paths("tiny", ["en", "fr"])
-    process = start(project, *COMMAND)
-    while newest_step(run) == 0:
-        time.sleep(0.01)
+@pytest.fixture
+def interrupted(shared_project, request):
+    """Start COMMAND, end it with SIGTERM after its first checkpoint; return run and command."""
+    subfolder = request.node.name[:40]
+    run, command = run_of(shared_project, subfolder), [*COMMAND, f"--subfolder={subfolder}"]
+    process = start(shared_project, *command)
+    wait_for_step(run, process, 1)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=120)
+    assert newest_step(run) > 0
+    return run, command
+
+
+def test_pieces_of_a_checkpoint_and_a_damaged_one_are_passed_over(shared_project, undisturbed, interrupted):
+    expected, _ = undisturbed
+    run, command = interrupted
     newest = run.checkpoints / f"checkpoint-{newest_step(run)}"
     (run.checkpoints / "checkpoint-9999").mkdir()  # as a crash leaves it: newest, and empty
     with open(newest / "optimizer.pt", "r+b") as file:
         file.seek(1000)
         file.write(b"damage")
-    out = finish(start(project, *COMMAND))
+    out = finish(start(shared_project, *command))
     assert "checkpoint-9999 is not whole" in out and f"{newest.name} is not whole" in out
     assert result(run) == expected
 
 
-def test_other_options_are_refused_while_unfinished(project, undisturbed):
-    run = run_paths("tiny", ["en", "fr"])
-    process = start(project, *COMMAND)
-    while newest_step(run) == 0:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=120)
-    out = finish(start(project, *COMMAND, "--seed=1"), expect=1)
+def test_other_options_are_refused_while_unfinished(shared_project, interrupted):
+    run, command = interrupted
+    out = finish(start(shared_project, *command, "--seed=1"), expect=1)
     assert "seed was 42, is now 1" in out and "--overwrite" in out
     assert newest_step(run) > 0

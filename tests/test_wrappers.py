@@ -1,0 +1,126 @@
+"""The shell scripts: a grid on this machine, single runs by hand, the environment they make."""
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, SAMPLE_CORPUS
+
+QUICK = ["--num-epochs=1", "--max-length=16"]
+
+
+def bash(project: Path, *command: str, cwd: Path | None = None) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "REGISTER_CORPUS": str(SAMPLE_CORPUS), "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(
+        ["bash", *command], cwd=cwd or project, env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+def test_a_grid_on_this_machine_goes_on_past_a_run_that_fails(project):
+    grid = ["--local", "--models", "tiny", "--langs", "fi", "sv", "en-fr", "--subfolder", "s"]
+    trained = bash(project, "submit_train_jobs.sh", *grid, "--", *QUICK)
+    assert trained.returncode == 1
+    assert "train/fi.tsv: expected a train file" in trained.stderr
+    assert trained.stderr.endswith("submit_train_jobs.sh: failed: tiny-fi\n")
+    evaluated = bash(project, "submit_eval_jobs.sh", *grid, "--", "--eval-lang", "sv", "ru")
+    assert evaluated.stderr.endswith("submit_eval_jobs.sh: failed: tiny-fi\n")
+    for name in ("tiny-sv", "tiny-en-fr"):
+        assert sorted(json.loads((project / "outputs" / "s" / name / "eval.json").read_text())) == ["ru", "sv"]
+    table = bash(project, "-c", "source utils/load_env.sh; python post_eval.py")
+    assert "s/tiny-en-fr" in table.stdout and table.stdout.splitlines()[0].split()[-2:] == ["ru", "sv"]
+
+
+def test_a_run_by_hand_from_any_folder(project, tmp_path):
+    trained = bash(project, str(project / "run_train.sh"), "tiny", "sv-fr", *QUICK, cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    evaluated = bash(project, str(project / "run_eval.sh"), "tiny", "sv-fr", cwd=tmp_path)
+    assert evaluated.returncode == 1  # most of the 19 eval_langs have no test file in the sample corpus
+    assert "15 of 19 languages not evaluated" in evaluated.stderr
+    done = json.loads((project / "outputs" / "tiny-sv-fr" / "eval.json").read_text())
+    assert sorted(done) == ["en", "fr", "ru", "sv"]
+
+
+@pytest.mark.parametrize("script", ["run_train.sh", "run_eval.sh"])
+def test_without_model_and_langs_it_says_what_it_expects(project, script):
+    done = bash(project, script)
+    assert done.returncode != 0 and "expected MODEL LANGS" in done.stderr
+
+
+def test_the_default_grid_is_42_runs(project):
+    for script in ("submit_train_jobs.sh", "submit_eval_jobs.sh"):
+        lines = bash(project, script, "--dry-run").stdout.splitlines()
+        assert len(lines) == len(set(lines)) == 42
+        assert all(line.startswith("sbatch ") for line in lines)
+    assert not (project / "outputs").exists()
+
+
+HOSTILE = ["$(touch x)", "`touch x`", "; touch x", "a b", "*", "../../x", "-x", "'", '"', "a\nb", ""]
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_hostile_values_are_taken_literally_or_refused(project, value):
+    before = sorted(project.rglob("*"))
+    for option in ("--models", "--langs", "--subfolder"):
+        options = {"--models": "tiny", "--langs": "en", "--subfolder": "s"} | {option: value}
+        words = [word for pair in options.items() for word in pair]
+        dry = bash(project, "submit_train_jobs.sh", "--dry-run", *words)
+        assert dry.returncode in (0, 2)
+        done = bash(project, "submit_train_jobs.sh", "--local", *words, "--", "--help-is-no-such-option")
+        assert done.returncode in (1, 2)
+    assert sorted(path for path in project.rglob("*") if "__pycache__" not in path.parts) == before
+
+
+@pytest.mark.parametrize("script", ["submit_train_jobs.sh", "submit_eval_jobs.sh"])
+def test_wrong_options_end_with_2_and_help_with_0(project, script):
+    wrong = bash(project, script, "--nonsense")
+    assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1
+    assert bash(project, script, "--models", "--dry-run").returncode == 2
+    shown = bash(project, script, "--help")
+    assert shown.returncode == 0
+    for option in ("--models", "--langs", "--subfolder", "--local", "--dry-run"):
+        assert option in shown.stdout
+
+
+# ---- the environment ----
+
+
+@pytest.fixture
+def bare(tmp_path) -> Path:
+    """A folder with load_env.sh and requirements that need no download."""
+    (tmp_path / "utils").mkdir()
+    (tmp_path / "utils" / "load_env.sh").write_text((ROOT / "utils" / "load_env.sh").read_text())
+    (tmp_path / "requirements.txt").write_text("# none\n")
+    return tmp_path
+
+
+def load_env(bare: Path) -> subprocess.Popen:
+    code = 'set -euo pipefail; source utils/load_env.sh; python -c "import sys; print(sys.prefix)"'
+    environment = {key: value for key, value in os.environ.items() if key != "VIRTUAL_ENV"}
+    return subprocess.Popen(
+        ["bash", "-c", code], cwd=bare, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def test_two_at_once_make_one_environment_and_a_changed_list_a_new_one(bare):
+    results = [process.communicate(timeout=120) for process in (load_env(bare), load_env(bare))]
+    assert [out.strip() for out, _ in results] == [str(bare / ".venv")] * 2
+    assert sum("making .venv" in err for _, err in results) == 1
+    assert "making" not in load_env(bare).communicate(timeout=60)[1]
+    (bare / "requirements.txt").write_text("# changed\n")
+    assert "making" in load_env(bare).communicate(timeout=60)[1]
+
+
+def test_an_interrupted_making_is_started_over(bare):
+    process = load_env(bare)
+    deadline = time.monotonic() + 60
+    while not (bare / ".venv" / "bin").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(process.pid, 9)
+    process.communicate()
+    assert not (bare / ".venv" / "made-from.txt").exists()
+    out, err = load_env(bare).communicate(timeout=120)
+    assert out.strip() == str(bare / ".venv"), err
