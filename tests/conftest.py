@@ -79,9 +79,10 @@ def shared_project(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path
 
 def copy_project(copy: Path, tiny: Path) -> Path:
     copy.mkdir()
+    no_cache = shutil.ignore_patterns("__pycache__")
     for name in SCRIPTS:
         source = ROOT / name
-        shutil.copytree(source, copy / name) if source.is_dir() else shutil.copy(source, copy / name)
+        shutil.copytree(source, copy / name, ignore=no_cache) if source.is_dir() else shutil.copy(source, copy / name)
     shutil.copytree(tiny, copy / tiny.relative_to(ROOT))
     (copy / "tests").mkdir()
     (copy / "tests" / "sample-corpus").symlink_to(SAMPLE_CORPUS)
