@@ -1,68 +1,230 @@
-"""Show the scores of all evaluated runs as a table: training languages x evaluation languages.
+"""Turn the results of all evaluated runs into confusion matrices, transfer matrices and tables.
 
-    python post_eval.py --base-dir outputs/demo
+    python post_eval.py
+    python post_eval.py --base-dir outputs/seed1 outputs/seed2 outputs/seed3 --format png pdf --labels fr
+    python post_eval.py --compare xlmr-en xlmr-en-fr
 
-Reads   outputs/…/eval/LANG.json of every run under the base dir; no model, no corpus
-Prints  macro-F1 x 100 per run (rows) and evaluation language (columns); * marks languages trained on,
-        a blank is a language that was not evaluated
-Exit    0 shown, 1 nothing to show, 2 wrong use
+Reads   the files that finetune.py and evaluate.py wrote under the base dirs (default: outputs/); no model, no
+        corpus: only the texts in errors/ come from the corpus, where it is at hand
+Writes  in each run's folder   cfm.png           confusion matrices, a panel per evaluation language
+                               errors/LANG.tsv   wrong predictions, the most confident first
+        in the base dir        tve.png           training languages x evaluation languages, a panel per model and metric
+                               tve.md, tve.tex   the same as tables, digit for digit
+                               tve.csv           every score with its interval, in long form
+                               per_register.csv  precision, recall, F1 and support of each register
+Prints  the macro-F1 (or --tve-metrics) tables, or with --compare the comparison
+Exit    0 all drawn, 1 nothing to draw, or damaged files (named; the rest is drawn), 2 wrong use
+
+Several base dirs are repetitions of the same grid with other seeds: cells show mean and standard deviation; what
+belongs to all of them is written to the folder that holds them. The scores are defined in utils/metrics.py, their
+intervals in utils/intervals.py. The same input gives the same bytes.
 """
 
 import argparse
+import logging
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from utils import runs
+from utils import options, runs
 from utils.runs import RunError
+
+if TYPE_CHECKING:
+    from utils.results import EvaluatedRun
+
+SEED = 0  # of the intervals
+
+log = logging.getLogger("post_eval")
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description="Show the scores of all evaluated runs as a table.",
-        epilog="example: python post_eval.py --base-dir outputs/demo",
+        description="Turn the results of all evaluated runs into confusion matrices, transfer matrices and tables.",
+        epilog="example: python post_eval.py --base-dir outputs/demo --tve-metrics macro_f1",
     )
     parser.add_argument(
-        "--base-dir",
-        type=Path,
-        default=runs.ROOT / "outputs",
-        metavar="DIR",
-        help="where the runs lie (default: outputs)",
+        "--base-dir", type=Path, nargs="+", default=[runs.ROOT / "outputs"], metavar="DIR",
+        help="where the runs lie; several: repetitions with other seeds (default: outputs)",
+    )  # fmt: skip
+    parser.add_argument("--format", nargs="+", choices=("png", "pdf", "svg"), default=["png"], help="(default: png)")
+    parser.add_argument("--labels", choices=("en", "fr"), default="en", help="language of the figures (default: en)")
+    parser.add_argument(
+        "--jobs", type=options.positive_int, metavar="N", help="figures drawn at once (default: one per core)"
     )
-    return parser.parse_args(argv)
+    parser.add_argument(
+        "--compare", nargs=2, metavar="MODEL-LANGS",
+        help="compare two runs on the same texts, per language, and draw nothing",
+    )  # fmt: skip
+    for kind, name in (("cfm", "confusion matrices"), ("tve", "transfer matrices")):
+        group = parser.add_argument_group(name)
+        group.add_argument(f"--ignore-{kind}", action="store_true", help=f"draw no {name}")
+        group.add_argument(f"--{kind}-models", nargs="+", metavar="NAME", help="only these models")
+        group.add_argument(
+            f"--{kind}-train-langs", nargs="+", metavar="LANGS", help="only these training mixes: en en-fr"
+        )
+        group.add_argument(f"--{kind}-eval-langs", nargs="+", metavar="LANG", help="only these evaluation languages")
+        if kind == "cfm":
+            group.add_argument(
+                "--cfm-ignore-summary", action="store_true", help="leave out the panel of training texts"
+            )
+        else:
+            group.add_argument(
+                "--tve-metrics", nargs="+", default=["micro_f1", "macro_f1"], metavar="METRIC",
+                help="micro_f1, macro_f1, precision, recall (default: micro_f1 macro_f1)",
+            )  # fmt: skip
+    args = parser.parse_args(argv)
+    check_each(parser, "--tve-metrics", args.tve_metrics, ["micro_f1", "macro_f1", "precision", "recall"])
+    args.base_dir = [base_dir.absolute() for base_dir in args.base_dir]
+    args.parser = parser
+    return args
 
 
-def load_scores(base_dir: Path) -> dict[str, dict[str, dict]]:
-    """Return run's folder -> evaluation language -> scores, for all runs with evaluations; RunError if none."""
-    scores: dict[str, dict[str, dict]] = {}
-    for path in sorted(base_dir.glob("**/eval/[!.]*.json")):
-        run_dir = path.parent.parent
-        name = str(run_dir.relative_to(base_dir))
-        scores.setdefault(name, {})[path.stem] = runs.read_json(path, "evaluate this language again")
-    if not scores:
-        raise RunError(f"{base_dir}: expected evaluated runs, found none; evaluate.py makes them")
-    return scores
+def check_each(parser: argparse.ArgumentParser, option: str, names: list[str] | None, existing: list[str]) -> None:
+    """End with exit code 2 if one of the option's names is none of those that exist."""
+    for name in names or []:
+        if name not in existing:
+            parser.error(f"argument {option}: expected one of {', '.join(existing)}; found {name!r}")
 
 
-def score_table(scores: dict[str, dict[str, dict]]) -> str:
-    """Return the runs' macro-F1 x 100 as lines of text, a column per evaluation language."""
-    langs = sorted({lang for by_lang in scores.values() for lang in by_lang})
-    width = max(len(name) for name in [*scores, "macro_f1 x 100"])
-    lines = [" ".join([f"{'macro_f1 x 100':{width}}", *(f"{lang:>6}" for lang in langs)])]
-    for name, by_lang in scores.items():
-        cells = [
-            f"{100 * by_lang[lang]['metrics']['macro_f1']:5.1f}{' ' if by_lang[lang]['zero_shot'] else '*'}"
-            if lang in by_lang
-            else " " * 6
-            for lang in langs
-        ]
-        lines.append(" ".join([f"{name:{width}}", *cells]))
-    return "\n".join([*lines, "* trained on this language"])
+def select(args: argparse.Namespace, kind: str, found: "list[EvaluatedRun]") -> "tuple[list[EvaluatedRun], list[str]]":
+    """Return the runs and evaluation languages that the options of this kind of matrix leave."""
+    from utils import results
+
+    models, mixes, langs = (getattr(args, f"{kind}_{name}") for name in ("models", "train_langs", "eval_langs"))
+    check_each(args.parser, f"--{kind}-models", models, list(dict.fromkeys(run.model_name for run in found)))
+    check_each(args.parser, f"--{kind}-train-langs", mixes, list(dict.fromkeys(run.mix for run in found)))
+    check_each(args.parser, f"--{kind}-eval-langs", langs, results.languages(found))
+    chosen = [run for run in found if (not models or run.model_name in models) and (not mixes or run.mix in mixes)]
+    eval_langs = [lang for lang in results.languages(chosen) if not langs or lang in langs]
+    return [run for run in chosen if set(run.evaluations) & set(eval_langs)], eval_langs
+
+
+# ---- confusion matrices and errors ----
+
+
+def draw_confusions(job: "tuple[EvaluatedRun, list[str], argparse.Namespace]") -> None:
+    """Draw one run's confusion matrices and write its errors."""
+    from utils import cfm, errors
+
+    run, eval_langs, args = job
+    langs = [lang for lang in eval_langs if lang in run.evaluations]
+    with_summary = not args.cfm_ignore_summary
+    save_figure(cfm.draw_run(run, langs, args.labels, with_summary), run.folder / "cfm", args.format)
+    for lang in langs:
+        errors.write_errors(run, lang)
+
+
+def save_figure(figure, stem: Path, formats: list[str]) -> None:
+    """Save a figure as STEM.FORMAT, whole or not at all, the same bytes for the same figure."""
+    import matplotlib
+
+    matplotlib.rcParams["svg.hashsalt"] = "register-finetuning"
+    no_date = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
+    for kind in formats:
+        path = stem.with_name(f"{stem.name}.{kind}")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            figure.savefig(temporary, format=kind, metadata=no_date[kind])
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+# ---- transfer matrices and tables ----
+
+
+def draw_transfer(args: argparse.Namespace, found: "list[EvaluatedRun]") -> None:
+    """Draw the transfer matrices and write the tables; print them, and name missing evaluations on stderr."""
+    from utils import tve
+
+    chosen, eval_langs = select(args, "tve", found)
+    folder = Path(os.path.commonpath(args.base_dir))
+    bounds = tve.score_intervals(chosen, eval_langs, SEED)
+    panels = tve.make_panels(chosen, eval_langs, args.tve_metrics, len(args.base_dir), bounds)
+    save_figure(tve.draw_panels(panels, len(args.tve_metrics), args.labels), folder / "tve", args.format)
+    runs.write_text(folder / "tve.csv", tve.long_table(chosen, eval_langs, bounds))
+    runs.write_text(folder / "per_register.csv", tve.register_table(chosen, eval_langs))
+    runs.write_text(folder / "tve.tex", tve.latex_table(panels, args.labels))
+    runs.write_text(folder / "tve.md", tve.markdown_table(panels, args.labels))
+    print(tve.terminal_table(panels, args.labels))
+    name_missing(chosen, eval_langs)
+    log.info("%s: tve.%s, tve.md, tve.tex, tve.csv, per_register.csv", runs.shown(folder), ", tve.".join(args.format))
+
+
+def name_missing(chosen: "list[EvaluatedRun]", eval_langs: list[str]) -> None:
+    """Name the evaluations that are missing, with the command that fills each run's gaps."""
+    for run in chosen:
+        missing = [lang for lang in eval_langs if lang not in run.evaluations]
+        if missing:
+            subfolder = f" --subfolder {run.record['subfolder']}" if run.record.get("subfolder") else ""
+            log.warning(
+                "missing: python evaluate.py --model-name %s --train-langs %s%s --eval-lang %s",
+                run.model_name, run.mix, subfolder, " ".join(missing),
+            )  # fmt: skip
+
+
+# ---- comparison ----
+
+
+def compare(args: argparse.Namespace, found: "list[EvaluatedRun]") -> None:
+    """Print, per language and metric, how two runs differ on the same texts, with Holm's correction over languages."""
+    from utils import intervals, tve
+
+    names = {str(run.folder.relative_to(run.base_dir)): run for run in found}
+    check_each(args.parser, "--compare", args.compare, list(names))
+    a, b = (names[name] for name in args.compare)
+    langs = [lang for lang in a.evaluations if lang in b.evaluations]
+    for metric in args.tve_metrics:
+        compared = {lang: tve.compare_runs(a, b, lang, metric, n_resamples=10_000) for lang in langs}
+        for lang in (lang for lang in langs if compared[lang] is None):
+            log.warning("%s: not evaluated on the same test file, or predictions are gone: left out", lang)
+        shown = {lang: result for lang, result in compared.items() if result is not None}
+        adjusted = intervals.holm([result["p"] for result in shown.values()])
+        print(f"{metric} x 100: {args.compare[0]} against {args.compare[1]}, paired bootstrap, 10,000 resamples")
+        columns = f"{'first':>7} {'second':>7} {'difference':>11} {'95 % interval':>17} {'p':>7} {'p (Holm)':>9}"
+        print(f"{'lang':6} {'n':>6} {columns}")
+        for (lang, result), p in zip(shown.items(), adjusted, strict=True):
+            interval = f"{100 * result['low']:+.1f} to {100 * result['high']:+.1f}"
+            print(
+                f"{lang:6} {a.evaluations[lang].n:6d} {100 * a.evaluations[lang].scores[metric]:7.1f} "
+                f"{100 * b.evaluations[lang].scores[metric]:7.1f} {100 * result['difference']:+11.1f} "
+                f"{interval:>17} {result['p']:7.4f} {p:9.4f}"
+            )
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    print(score_table(load_scores(args.base_dir)))
-    print(f"runs and their files: {runs.shown(args.base_dir.absolute())}")
-    return 0
+    from utils import results
+
+    found, damaged = results.find_runs(args.base_dir)
+    if not found:
+        places = ", ".join(runs.shown(base_dir) for base_dir in args.base_dir)
+        raise RunError(f"{places}: expected evaluated runs, found none; evaluate.py makes them")
+    if args.compare:
+        compare(args, found)
+    else:
+        draw(args, found)
+    if damaged:
+        log.error("%d damaged files were passed over, see above", damaged)
+    return 1 if damaged else 0
+
+
+def draw(args: argparse.Namespace, found: "list[EvaluatedRun]") -> None:
+    """Draw what was asked for: confusion matrices in processes of their own, the rest meanwhile in this one."""
+    from concurrent.futures import ProcessPoolExecutor
+
+    from utils import cfm, errors  # noqa: F401  # loaded once here, not in each process
+
+    chosen, eval_langs = ([], []) if args.ignore_cfm else select(args, "cfm", found)
+    plain_args = argparse.Namespace(**{key: value for key, value in vars(args).items() if key != "parser"})
+    with ProcessPoolExecutor(args.jobs or os.cpu_count()) as pool:
+        drawn = [pool.submit(draw_confusions, (run, eval_langs, plain_args)) for run in chosen]
+        for future in drawn:
+            future.add_done_callback(lambda _: log.info("%d of %d drawn", sum(f.done() for f in drawn), len(drawn)))
+        if not args.ignore_tve:
+            draw_transfer(args, found)
+        for future in drawn:
+            future.result()
 
 
 if __name__ == "__main__":

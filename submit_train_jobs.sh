@@ -32,5 +32,5 @@ run_grid run_train.sh train
 if [[ -n $demo ]]; then
     ./submit_eval_jobs.sh --local --models "${models[@]}" --langs "${langs[@]}" --subfolder "$subfolder" \
         -- --eval-lang "en" "fr" "ru" "sv"
-    python post_eval.py --base-dir "outputs/$subfolder"
+    python post_eval.py --base-dir "outputs/$subfolder" --tve-metrics macro_f1
 fi

@@ -10,6 +10,7 @@ joined by "-" in the order given, and everything about it lies in two folders of
         cfm/LANG.json             confusion counts
         eval/LANG.json            scores with their signature; written last: LANG is evaluated
         eval.json                 all of eval/, put together; can always be rebuilt
+        cfm.png, errors/LANG.tsv  drawn and listed by post_eval.py
     models/[SUBFOLDER/]MODEL-LANGS/
         model.safetensors, config.json, tokenizer…, README.md
         checkpoints/              of an unfinished training, with the settings it was started with
@@ -134,7 +135,7 @@ def shown(path: Path) -> str:
 
 def remove_evaluations(run: Run) -> None:
     """Remove every evaluation and figure of a run: those of an earlier training must not mix with a new one's."""
-    for folder in ("eval", "cfm", "predictions"):  # scores first: they say "done"
+    for folder in ("eval", "cfm", "predictions", "errors"):  # scores first: they say "done"
         shutil.rmtree(run.outputs / folder, ignore_errors=True)
     for file in [run.outputs / "eval.json", *run.outputs.glob("cfm.*")]:
         file.unlink(missing_ok=True)

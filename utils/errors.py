@@ -1,0 +1,45 @@
+"""List the wrong predictions of a run, the most confident first, for reading."""
+
+import csv
+import functools
+import io
+from pathlib import Path
+
+from utils import corpus_load, runs
+from utils.results import EvaluatedRun, load_predictions
+
+SHOWN = 200  # characters of a text
+
+
+def write_errors(run: EvaluatedRun, eval_lang: str) -> None:
+    """Write errors/LANG.tsv: probability, gold, predicted, row in the test file, and the text's first characters.
+
+    The texts come from the corpus of the training, if it is still there and the test file the same; else
+    the column is left empty. Nothing is written where the predictions are gone.
+    """
+    try:
+        rows = load_predictions(run.folder, eval_lang)
+    except OSError:
+        return
+    texts = _test_texts(
+        run.record.get("corpus", {}).get("path", ""), eval_lang, run.evaluations[eval_lang].signature["test_sha256"],
+        tuple(run.evaluations[eval_lang].registers),
+    )  # fmt: skip
+    wrong = [(float(row[row["predicted"]]), row) for row in rows if row["gold"] != row["predicted"]]
+    table = io.StringIO()
+    writer = csv.writer(table, delimiter="\t", lineterminator="\n")
+    writer.writerow(["probability", "gold", "predicted", "row", "text"])
+    for probability, row in sorted(wrong, key=lambda entry: (-entry[0], int(entry[1]["row"]))):
+        text = " ".join(texts.get(int(row["row"]), "").split())[:SHOWN]
+        writer.writerow([f"{probability:.4f}", row["gold"], row["predicted"], row["row"], text])
+    runs.write_text(run.folder / "errors" / f"{eval_lang}.tsv", table.getvalue())
+
+
+@functools.lru_cache(maxsize=64)
+def _test_texts(corpus: str, eval_lang: str, sha256: str, registers: tuple[str, ...]) -> dict[int, str]:
+    """Return row -> text of a test file, {} if the corpus is not at hand or the file is another one."""
+    path = Path(corpus) / "corpus" / "test" / f"{eval_lang}.tsv"
+    if not corpus or not path.is_file() or runs.sha256_of(path) != sha256:
+        return {}
+    file = corpus_load.read_file(Path(corpus), "test", eval_lang, registers)
+    return {text.row: text.text for text in file.texts}

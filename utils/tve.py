@@ -1,0 +1,432 @@
+"""Matrices of training languages x evaluation languages (TVE): their cells, figures and tables.
+
+One panel per subfolder, model and metric. Rows are training mixes (single languages, then mixes, then distr) and a
+baseline that always answers the test set's largest register; columns are evaluation languages, and
+last, where it can be had, the mean over the languages that every row but distr has and none of them was
+trained on. A cell holds a score and its 95 % interval; with several base dirs, which repeat the same
+grid with other seeds, the mean over them, its standard deviation, and the number of seeds. What was not
+evaluated is blank.
+"""
+
+import csv
+import functools
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from utils import intervals, metrics
+from utils.corpus_load import DISTR
+from utils.labels import METRICS, PHRASES, label, number
+from utils.results import EvaluatedRun, Evaluation, load_predictions, majority_baseline
+
+COLOURS = "Blues"  # one hue, dark to light: the same order in grey and for colour-blind eyes
+CELL_WIDTH, CELL_HEIGHT = 0.66, 0.46  # inches
+MARGIN_LEFT, MARGIN_RIGHT, MARGIN_BOTTOM, MARGIN_TOP = 1.55, 0.15, 0.75, 0.5  # inches around a panel's cells
+SCALE_TOP = 1.2  # the score of the darkest colour: above 1, so that dark cells stay readable
+
+
+class Cell(NamedTuple):
+    """A score in [0, 1], or the mean over seeds. low, high: its 95 % interval (nan over seeds); sd: nan of one."""
+
+    score: float
+    low: float
+    high: float
+    sd: float
+    n_seeds: int
+
+
+class Row(NamedTuple):
+    """One training mix of one model: its runs, one per base dir that has it, and its cells by language."""
+
+    label: str
+    train_langs: tuple[str, ...]
+    runs: list[EvaluatedRun]
+    cells: dict[str, Cell]
+
+
+class Panel(NamedTuple):
+    """One model and metric. zero_shot: the languages of the mean column; none: there is no such column."""
+
+    subfolder: str
+    model_name: str
+    metric: str
+    rows: list[Row]
+    baseline: dict[str, Cell]
+    columns: list[str]
+    n_texts: dict[str, list[int]]
+    zero_shot: list[str]
+    n_seeds: int
+
+
+# ---- cells ----
+
+
+def make_panels(
+    runs: list[EvaluatedRun], eval_langs: list[str], metric_names: list[str], n_seeds: int, with_intervals: dict
+) -> list[Panel]:
+    """Return the panels, by subfolder and model, then metric. with_intervals: see score_intervals."""
+    panels = []
+    for subfolder, model_name in dict.fromkeys((run.subfolder, run.model_name) for run in runs):
+        of_model = [run for run in runs if (run.subfolder, run.model_name) == (subfolder, model_name)]
+        mixes = dict.fromkeys(run.train_langs for run in of_model)
+        columns = [lang for lang in eval_langs if any(lang in run.evaluations for run in of_model)]
+        for metric in metric_names:
+            rows = []
+            for mix in mixes:
+                same = [run for run in of_model if run.train_langs == mix]
+                cells = {lang: cell for lang in columns if (cell := make_cell(same, lang, metric, with_intervals))}
+                rows.append(Row("-".join(mix), mix, same, cells))
+            evaluations = {
+                lang: [run.evaluations[lang] for run in of_model if lang in run.evaluations] for lang in columns
+            }
+            baseline = {lang: baseline_cell(found[0], metric) for lang, found in evaluations.items()}
+            n_texts = {lang: sorted({evaluation.n for evaluation in found}) for lang, found in evaluations.items()}
+            zero_shot = zero_shot_languages(rows, columns)
+            panels.append(Panel(subfolder, model_name, metric, rows, baseline, columns, n_texts, zero_shot, n_seeds))
+    return panels
+
+
+def score_intervals(runs: list[EvaluatedRun], eval_langs: list[str], seed: int) -> dict:
+    """Return each evaluation's 95 % intervals: (run's folder, language) -> metric -> (low, high)."""
+    return {
+        (run.folder, lang): intervals.intervals(run.evaluations[lang].confusion, seed)
+        for run in runs
+        for lang in eval_langs
+        if lang in run.evaluations
+    }
+
+
+def make_cell(same: list[EvaluatedRun], eval_lang: str, metric: str, with_intervals: dict) -> Cell | None:
+    """Return the cell of one training mix and language, over its seeds; None if none was evaluated."""
+    scored = [run for run in same if eval_lang in run.evaluations]
+    if not scored:
+        return None
+    scores = [run.evaluations[eval_lang].scores[metric] for run in scored]
+    if len(scored) == 1:
+        return Cell(scores[0], *with_intervals[scored[0].folder, eval_lang][metric], float("nan"), 1)
+    return Cell(float(np.mean(scores)), float("nan"), float("nan"), float(np.std(scores, ddof=1)), len(scores))
+
+
+def baseline_cell(evaluation: Evaluation, metric: str) -> Cell:
+    score = metrics.METRICS[metric](majority_baseline(evaluation.confusion))
+    return Cell(score, float("nan"), float("nan"), float("nan"), 1)
+
+
+def zero_shot_languages(rows: list[Row], columns: list[str]) -> list[str]:
+    """Return the languages that every row but distr has and that none of these rows was trained on."""
+    known = [row for row in rows if DISTR not in row.train_langs]
+    trained = {lang for row in known for lang in row.train_langs}
+    return [lang for lang in columns if known and lang not in trained and all(lang in row.cells for row in known)]
+
+
+def zero_shot_mean(row: Row, panel: Panel) -> float | None:
+    """Return the row's mean over the panel's zero-shot languages; None if there are none, or for distr."""
+    if not panel.zero_shot or DISTR in row.train_langs:
+        return None
+    return float(np.mean([row.cells[lang].score for lang in panel.zero_shot]))
+
+
+def cell_text(cell: Cell, lang: str, n_seeds: int) -> tuple[str, str]:
+    """Return the two lines of a cell: the score x 100, and its interval or what is known over the seeds."""
+    score = number(100 * cell.score, 1, lang)
+    if n_seeds > 1:
+        spread = "" if np.isnan(cell.sd) else f" ±{number(100 * cell.sd, 1, lang)}"
+        many = (
+            f"{cell.n_seeds}" if cell.n_seeds == n_seeds else f"{cell.n_seeds} {label(PHRASES, 'of', lang)} {n_seeds}"
+        )
+        return score + spread, f"{many} {label(PHRASES, 'seeds', lang)}"
+    if np.isnan(cell.low):
+        return score, ""
+    return score, f"{number(100 * cell.low, 1, lang)}–{number(100 * cell.high, 1, lang)}"
+
+
+# ---- figures ----
+
+
+def draw_panels(panels: list[Panel], n_columns: int, lang: str) -> Figure:
+    """Return one figure of all panels, n_columns in a row."""
+    widths = [panel_size(panel)[0] for panel in panels]
+    heights = [panel_size(panel)[1] for panel in panels]
+    n_rows = -(-len(panels) // n_columns)
+    row_heights = [max(heights[row * n_columns : (row + 1) * n_columns]) for row in range(n_rows)]
+    foot = 0.35
+    size = (max(widths) * min(n_columns, len(panels)), sum(row_heights) + foot)
+    figure = Figure(figsize=size, dpi=150)
+    FigureCanvasAgg(figure)
+    for index, panel in enumerate(panels):
+        row, column = divmod(index, n_columns)
+        left = column * max(widths) + MARGIN_LEFT
+        bottom = size[1] - sum(row_heights[: row + 1]) + MARGIN_BOTTOM
+        width, height = widths[index] - MARGIN_LEFT - MARGIN_RIGHT, heights[index] - MARGIN_BOTTOM - MARGIN_TOP
+        top_gap = row_heights[row] - heights[index]
+        box = (left / size[0], (bottom + top_gap) / size[1], width / size[0], height / size[1])
+        draw_panel(panel, figure.add_axes(box), lang)
+    footer = label(PHRASES, "cells seeds" if panels[0].n_seeds > 1 else "cells", lang)
+    figure.text(0.5, 0.17 / size[1], footer, ha="center", va="center", fontsize=8)
+    return figure
+
+
+def panel_size(panel: Panel) -> tuple[float, float]:
+    """Return width and height of a panel in inches, margins included."""
+    n_columns = len(panel.columns) + (1.3 if panel.zero_shot else 0)
+    n_rows = len(panel.rows) + 1.3
+    return (
+        max(n_columns * CELL_WIDTH, 3.0) + MARGIN_LEFT + MARGIN_RIGHT,
+        n_rows * CELL_HEIGHT + MARGIN_BOTTOM + MARGIN_TOP,
+    )
+
+
+def draw_panel(panel: Panel, ax: Axes, lang: str) -> Axes:
+    """Draw one matrix: rows training mixes and the baseline, columns languages and the zero-shot mean."""
+    n_rows = len(panel.rows)
+    for i, row in enumerate(panel.rows):
+        for j, column in enumerate(panel.columns):
+            if column in row.cells:
+                draw_cell(ax, j, i, row.cells[column].score, *cell_text(row.cells[column], lang, panel.n_seeds))
+            if column in row.train_langs:
+                ax.add_patch(Rectangle((j + 0.03, i + 0.03), 0.94, 0.94, fill=False, edgecolor="black", linewidth=1.8))
+        mean = zero_shot_mean(row, panel)
+        if mean is not None:
+            draw_cell(ax, len(panel.columns) + 0.3, i, mean, number(100 * mean, 1, lang), "")
+    for j, column in enumerate(panel.columns):
+        cell = panel.baseline[column]
+        draw_cell(ax, j, n_rows + 0.3, cell.score, number(100 * cell.score, 1, lang), "")
+    right = len(panel.columns) + (1.3 if panel.zero_shot else 0)
+    ax.set(xlim=(0, right), ylim=(n_rows + 1.3, 0))
+    ticks = [j + 0.5 for j in range(len(panel.columns))]
+    names = [f"{column}\n{'/'.join(map(str, panel.n_texts[column]))}" for column in panel.columns]
+    if panel.zero_shot:
+        ticks.append(len(panel.columns) + 0.8)
+        names.append(label(PHRASES, "zero-shot mean", lang))
+    ax.set_xticks(ticks, names, fontsize=7.5)
+    ax.set_yticks(
+        [*(i + 0.5 for i in range(n_rows)), n_rows + 0.8],
+        [*(row.label for row in panel.rows), label(PHRASES, "baseline", lang)],
+        fontsize=8,
+    )
+    ax.tick_params(length=0, pad=3)
+    ax.set_xlabel(label(PHRASES, "evaluation", lang), fontsize=8, labelpad=3)
+    ax.set_ylabel(label(PHRASES, "training", lang), fontsize=8, labelpad=3)
+    where = f"{panel.subfolder}/" if panel.subfolder else ""
+    ax.set_title(
+        f"{where}{panel.model_name}, {label(METRICS, panel.metric, lang)}", fontsize=10.5, weight="bold", pad=7
+    )
+    ax.spines[:].set_visible(False)
+    return ax
+
+
+def draw_cell(ax: Axes, x: float, y: float, score: float, first: str, second: str) -> None:
+    """Draw one cell with its upper left corner at (x, y): colour by the score, one or two lines of text."""
+    shade = score / SCALE_TOP
+    ax.add_patch(Rectangle((x, y), 1, 1, facecolor=colormaps[COLOURS](shade), edgecolor="white", linewidth=0.8))
+    colour = "white" if shade > 0.62 else "black"
+    ax.text(x + 0.5, y + (0.38 if second else 0.5), first, ha="center", va="center", fontsize=8, color=colour)
+    if second:
+        ax.text(x + 0.5, y + 0.75, second, ha="center", va="center", fontsize=5.6, color=colour)
+
+
+# ---- tables ----
+
+
+def long_table(runs: list[EvaluatedRun], eval_langs: list[str], with_intervals: dict) -> str:
+    """Return tve.csv: one row per run and language, every metric with its interval's bounds, in [0, 1]."""
+    names = [f"{name}{end}" for name in metrics.METRICS for end in ("", "_low", "_high")]
+    header = ["base_dir", "subfolder", "model", "train_langs", "eval_lang", "zero_shot", "n", *names, "signature"]
+    rows = []
+    for run in runs:
+        for lang in (lang for lang in eval_langs if lang in run.evaluations):
+            evaluation = run.evaluations[lang]
+            bounds = with_intervals[run.folder, lang]
+            values = [value for name in metrics.METRICS for value in (evaluation.scores[name], *bounds[name])]
+            signature = "|".join(f"{key}:{_plain(value)}" for key, value in evaluation.signature.items())
+            zero_shot = int(run.is_zero_shot(lang))
+            key = [run.base_dir.name, run.subfolder, run.model_name, run.mix, lang, zero_shot, evaluation.n]
+            rows.append([*key, *values, signature])
+    return _csv([header, *rows])
+
+
+def register_table(runs: list[EvaluatedRun], eval_langs: list[str]) -> str:
+    """Return per_register.csv: one row per run, language and register; a score that is not defined is empty."""
+    header = [
+        "base_dir",
+        "subfolder",
+        "model",
+        "train_langs",
+        "eval_lang",
+        "register",
+        "precision",
+        "recall",
+        "f1",
+        "support",
+    ]
+    rows = []
+    for run in runs:
+        for lang in (lang for lang in eval_langs if lang in run.evaluations):
+            evaluation = run.evaluations[lang]
+            scores = metrics.register_scores(evaluation.confusion)
+            for index, register in enumerate(evaluation.registers):
+                values = [_defined(scores[name][index]) for name in ("precision", "recall", "f1")]
+                key = [run.base_dir.name, run.subfolder, run.model_name, run.mix, lang, register]
+                rows.append([*key, *values, int(scores["support"][index])])
+    return _csv([header, *rows])
+
+
+def markdown_table(panels: list[Panel], lang: str) -> str:
+    """Return tve.md: a table per panel, cells as in the figure."""
+    parts = []
+    for panel in panels:
+        title, header, body = _text_table(panel, lang)
+        lines = [f"### {title}", "", _md(header), _md(["---"] * len(header)), *(_md(line) for line in body)]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def terminal_table(panels: list[Panel], lang: str) -> str:
+    """Return the panels as text in columns, for a terminal: scores only; * marks languages trained on."""
+    parts = []
+    for panel in panels:
+        title, header, _ = _text_table(panel, lang)
+        names = [row.label for row in panel.rows]
+        width = max(len(name) for name in [*names, label(PHRASES, "baseline", lang)])
+        lines = [title, " ".join([" " * width, *(f"{column:>6} " for column in panel.columns)])]
+        for row in panel.rows:
+            cells = [
+                f"{number(100 * row.cells[c].score, 1, lang):>6}{'*' if c in row.train_langs else ' '}"
+                if c in row.cells
+                else " " * 7
+                for c in panel.columns
+            ]
+            lines.append(" ".join([f"{row.label:{width}}", *cells]).rstrip())
+        baseline = [f"{number(100 * panel.baseline[c].score, 1, lang):>6} " for c in panel.columns]
+        lines.append(" ".join([f"{label(PHRASES, 'baseline', lang):{width}}", *baseline]).rstrip())
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + f"\n* {label(PHRASES, 'trained on', lang)}"
+
+
+def latex_table(panels: list[Panel], lang: str) -> str:
+    """Return tve.tex: a booktabs table per panel; best score of a column in bold, those not told apart underlined.
+
+    Told apart by a paired bootstrap on the texts (p < 0.05) where both were predicted on the same test file.
+    """
+    parts = []
+    for panel in panels:
+        title, header, body = _text_table(panel, lang)
+        marks = best_marks(panel)
+        lines = [
+            r"\begin{table}", r"\centering", rf"\caption{{{_tex(title)}}}",
+            rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", r"\toprule",
+            " & ".join(_tex(text) for text in header) + r" \\", r"\midrule",
+        ]  # fmt: skip
+        for i, line in enumerate(body):
+            cells = [_tex(line[0])]
+            for j, text in enumerate(line[1:]):
+                mark = marks.get((i, j))
+                score, _, rest = text.partition(" ")
+                cells.append(f"{mark}{{{_tex(score)}}} {_tex(rest)}".strip() if mark else _tex(text))
+            lines.append(" & ".join(cells) + r" \\")
+        lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+        parts.append("\n".join(lines))
+    return "% needs \\usepackage{booktabs}\n" + "\n\n".join(parts) + "\n"
+
+
+def best_marks(panel: Panel) -> dict[tuple[int, int], str]:
+    """Return (row, column) -> \\textbf for the best score of a column, \\underline for those not told apart from it."""
+    marks = {}
+    for j, column in enumerate(panel.columns):
+        rows = [i for i, row in enumerate(panel.rows) if column in row.cells]
+        if len(rows) < 2:
+            continue
+        best = max(rows, key=lambda i: panel.rows[i].cells[column].score)
+        marks[best, j] = r"\textbf"
+        if panel.n_seeds > 1:
+            continue
+        near = [i for i in rows if not panel.rows[i].cells[column].high < panel.rows[best].cells[column].low]
+        for i in set(near) - {best}:  # the others are told apart: their intervals don't even touch
+            compared = compare_runs(panel.rows[best].runs[0], panel.rows[i].runs[0], column, panel.metric)
+            if compared and compared["p"] >= 0.05:
+                marks[i, j] = r"\underline"
+    return marks
+
+
+def compare_runs(
+    a: EvaluatedRun, b: EvaluatedRun, eval_lang: str, metric: str, n_resamples: int = 1000
+) -> dict[str, float] | None:
+    """Compare two runs by a paired bootstrap on their common test texts; None if they have none or can't be read."""
+    if a.evaluations[eval_lang].signature["test_sha256"] != b.evaluations[eval_lang].signature["test_sha256"]:
+        return None
+    registers = tuple(a.evaluations[eval_lang].registers)
+    try:
+        (gold, predicted_a), (_, predicted_b) = (_label_ids(run.folder, eval_lang, registers) for run in (a, b))
+    except (OSError, KeyError):
+        return None
+    return intervals.compare(gold, predicted_a, predicted_b, len(registers), metric, n_resamples=n_resamples)
+
+
+@functools.lru_cache(maxsize=1000)  # a full grid compares each run's predictions with many others'
+def _label_ids(folder: Path, eval_lang: str, registers: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    ids = {register: index for index, register in enumerate(registers)}
+    rows = load_predictions(folder, eval_lang)
+    return np.array([ids[row["gold"]] for row in rows]), np.array([ids[row["predicted"]] for row in rows])
+
+
+def _text_table(panel: Panel, lang: str) -> tuple[str, list[str], list[list[str]]]:
+    """Return title, header and body of a panel as text, cells as in the figure."""
+    where = f"{panel.subfolder}/" if panel.subfolder else ""
+    title = f"{where}{panel.model_name}, {label(METRICS, panel.metric, lang)}, × 100"
+    header = [label(PHRASES, "training", lang)]
+    header += [f"{column} ({'/'.join(map(str, panel.n_texts[column]))})" for column in panel.columns]
+    if panel.zero_shot:
+        header.append(label(PHRASES, "zero-shot mean", lang).replace("\n", " "))
+    body = []
+    for row in panel.rows:
+        line = [row.label, *(_cell_line(row.cells.get(column), lang, panel.n_seeds) for column in panel.columns)]
+        mean = zero_shot_mean(row, panel)
+        if panel.zero_shot:
+            line.append("" if mean is None else number(100 * mean, 1, lang))
+        body.append(line)
+    last = [label(PHRASES, "baseline", lang), *(_cell_line(panel.baseline[c], lang, 1) for c in panel.columns)]
+    return title, header, [*body, last + [""] * bool(panel.zero_shot)]
+
+
+def _cell_line(cell: Cell | None, lang: str, n_seeds: int) -> str:
+    if cell is None:
+        return ""
+    first, second = cell_text(cell, lang, n_seeds)
+    return f"{first} ({second})" if second else first
+
+
+def _md(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(text.replace("|", r"\|") for text in cells) + " |"
+
+
+def _tex(text: str) -> str:
+    special = {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "×": r"$\times$",
+        "±": r"$\pm$",
+    }
+    return "".join(special.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in text).replace("–", "--")
+
+
+def _plain(value: Any) -> str:
+    return "-".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _defined(value: float) -> float | str:
+    return "" if np.isnan(value) else float(value)
+
+
+def _csv(rows: list[list]) -> str:
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows(rows)
+    return table.getvalue()
