@@ -12,6 +12,7 @@ import pytest
 import torch
 from conftest import REGISTERS, SAMPLE_CORPUS, finish, start
 from safetensors.torch import load_file
+from transformers import set_seed
 
 import evaluate
 import finetune
@@ -115,6 +116,23 @@ def test_the_best_epoch_by_validation_is_kept(train):
     shorter = train("--num-epochs=6", "--learning-rate=3e-3", "--patience=1", subfolder="patience")
     since_best = len(epochs(shorter)) - record(shorter)["best_epoch"]
     assert len(epochs(shorter)) == 6 or since_best == 1
+
+
+def test_an_epochs_loss_is_the_mean_over_its_texts_and_epochs_are_in_order(train, tiny, tmp_path, corpus):
+    """Pitfalls: the last batch's loss shown as the epoch's; epochs sorted as text, 1 10 11 2."""
+    no_dropout = copy_without_dropout(tiny, tmp_path)
+    run = train("--num-epochs=11", "--learning-rate=1e-12", f"--checkpoint={no_dropout}")  # nothing is learnt
+    assert [entry["epoch"] for entry in epochs(run)] == list(range(1, 12))
+    registers = list(REGISTERS)
+    texts = corpus_load.load_training_texts(
+        corpus, ["en"], registers, validation_size=0.2, seed=42, all_texts=False
+    ).train
+    set_seed(42)
+    model, tokenizer = classifier.load_classifier(no_dropout, registers), classifier.load_tokenizer(no_dropout)
+    dataset = corpus_load.tokenize(texts, tokenizer, 64, registers)
+    right = classifier.predict(model, dataset, tokenizer, 16, "fp32")[np.arange(len(texts)), dataset["labels"][:]]
+    for entry in epochs(run):
+        assert entry["loss"] == pytest.approx(-np.log(right).mean(), rel=1e-4)
 
 
 def test_the_rate_rises_and_falls_by_optimiser_steps(train):

@@ -12,7 +12,7 @@ from conftest import ROOT
 from make_grid import REGISTERS, make_evaluation, make_run
 
 import post_eval
-from utils import cfm, metrics, results, tve
+from utils import cfm, metrics, results, runs, tve
 
 LANGS = ["en", "fi", "fr", "sv"]
 FILES = ["per_register.csv", "tve.csv", "tve.md", "tve.png", "tve.tex"]
@@ -257,6 +257,21 @@ def test_errors_are_the_wrong_predictions_most_confident_first(grid):
     assert probabilities == sorted(probabilities, reverse=True)
     for row in rows:
         assert float(row["probability"]) == pytest.approx(float(predictions[row["row"]][row["predicted"]]), abs=1e-4)
+
+
+def test_errors_show_the_texts_of_the_very_test_file_only(grid, write_corpus):
+    corpus = write_corpus({"test/fi": [("IN", f"text number {i}") for i in range(1, 41)]}, dict.fromkeys(REGISTERS, ""))
+    for sha256, shown in ((runs.sha256_of(corpus / "corpus" / "test" / "fi.tsv"), True), ("another file", False)):
+        folder = grid / "xlmr-en"
+        record, scores = (json.loads((folder / name).read_text()) for name in ("run.json", "eval/fi.json"))
+        record["corpus"]["path"] = str(corpus)
+        scores["signature"]["test_sha256"] = sha256
+        runs.write_json(folder / "run.json", record)
+        runs.write_json(folder / "eval" / "fi.json", scores)
+        run(grid, "--ignore-tve", "--cfm-models", "xlmr", "--cfm-train-langs", "en", "--cfm-eval-langs", "fi")
+        with open(folder / "errors" / "fi.tsv", encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file, delimiter="\t"):
+                assert row["text"] == (f"text number {row['row']}" if shown else "")
 
 
 def test_compare_tells_two_runs_apart_per_language(grid, capsys):
