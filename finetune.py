@@ -212,11 +212,11 @@ def train_run(args: argparse.Namespace, run: Run, corpus: Path, registers: list[
 
     from transformers import set_seed
 
-    from utils import classifier, trainer
+    from utils import checkpoints, classifier, trainer
 
     with classifier.main_process_first():
         checkpoint, precision = resume(run, settings, texts.report["texts_sha256"], args.precision)
-    if checkpoint is None or not trainer.is_over(trainer.load_state(checkpoint), args.patience):
+    if checkpoint is None or not checkpoints.is_over(checkpoints.load_state(checkpoint), args.patience):
         source = checkpoint or download_model.find_checkpoint(args.checkpoint)
         tokenizer = classifier.load_tokenizer(source)
         set_seed(args.seed)  # the classifier's first weights are drawn as the model is loaded
@@ -264,14 +264,14 @@ def resume(run: Run, settings: dict[str, Any], texts_sha256: str, precision: str
     Makes the run's folders anew if there is nothing to go on from. RunError if what there is was trained
     with other settings or texts.
     """
-    from utils import classifier, trainer
+    from utils import checkpoints, classifier
 
     started_file = run.checkpoints / "started.json"
     now = settings | {"training texts": texts_sha256}
     if list(run.checkpoints.glob("checkpoint-*")):
         started = runs.read_json(started_file, "--overwrite starts anew")
         check_same(run, started["settings"], now)
-        checkpoint = trainer.last_checkpoint(run)
+        checkpoint = checkpoints.last_checkpoint(run)
         if checkpoint:
             return checkpoint, started["precision"]
     precision = classifier.choose_precision(precision)
@@ -287,17 +287,17 @@ def finish(
 
     Needs nothing but the checkpoints, so that it can be done again after an interruption.
     """
-    from utils import classifier, trainer
+    from utils import checkpoints, classifier
 
-    state = trainer.load_state(trainer.last_checkpoint(run))
-    best = trainer.best_checkpoint(run, state)
-    records = trainer.epoch_records(state)
-    best_epoch = state.best_global_step // trainer.steps_per_epoch(state)
+    state = checkpoints.load_state(checkpoints.last_checkpoint(run))
+    best = checkpoints.best_checkpoint(run, state)
+    records = checkpoints.epoch_records(state)
+    best_epoch = state.best_global_step // checkpoints.steps_per_epoch(state)
     for path in [best / "config.json", *best.glob("*.safetensors"), *best.glob("*token*"), *best.glob("vocab*")]:
         runs.copy_file(path, run.models / path.name)
     registers = settings["registers"]
     runs.write_text(run.models / "README.md", model_card(args, run, registers, report, records[best_epoch - 1]))
-    trainer.write_records(run, state)
+    runs.write_json(run.outputs / "train.json", records)
     record = {
         "model_name": args.model_name,
         "train_langs": args.train_langs,

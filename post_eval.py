@@ -135,18 +135,18 @@ def save_figure(figure, stem: Path, formats: list[str]) -> None:
 
 def draw_transfer(args: argparse.Namespace, found: "list[EvaluatedRun]") -> None:
     """Draw the transfer matrices and write the tables; print them, and name missing evaluations on stderr."""
-    from utils import tve
+    from utils import tables, tve
 
     chosen, eval_langs = select(args, "tve", found)
     folder = Path(os.path.commonpath(args.base_dir))
     bounds = tve.score_intervals(chosen, eval_langs, SEED)
     panels = tve.make_panels(chosen, eval_langs, args.tve_metrics, len(args.base_dir), bounds)
     save_figure(tve.draw_panels(panels, len(args.tve_metrics), args.labels), folder / "tve", args.format)
-    runs.write_text(folder / "tve.csv", tve.long_table(chosen, eval_langs, bounds))
-    runs.write_text(folder / "per_register.csv", tve.register_table(chosen, eval_langs))
-    runs.write_text(folder / "tve.tex", tve.latex_table(panels, args.labels))
-    runs.write_text(folder / "tve.md", tve.markdown_table(panels, args.labels))
-    print(tve.terminal_table(panels, args.labels))
+    runs.write_text(folder / "tve.csv", tables.long_table(chosen, eval_langs, bounds))
+    runs.write_text(folder / "per_register.csv", tables.register_table(chosen, eval_langs))
+    runs.write_text(folder / "tve.tex", tables.latex_table(panels, args.labels))
+    runs.write_text(folder / "tve.md", tables.markdown_table(panels, args.labels))
+    print(tables.terminal_table(panels, args.labels))
     name_missing(chosen, eval_langs)
     log.info("%s: tve.%s, tve.md, tve.tex, tve.csv, per_register.csv", runs.shown(folder), ", tve.".join(args.format))
 
@@ -168,14 +168,14 @@ def name_missing(chosen: "list[EvaluatedRun]", eval_langs: list[str]) -> None:
 
 def compare(args: argparse.Namespace, found: "list[EvaluatedRun]") -> None:
     """Print, per language and metric, how two runs differ on the same texts, with Holm's correction over languages."""
-    from utils import intervals, tve
+    from utils import intervals, results
 
     names = {str(run.folder.relative_to(run.base_dir)): run for run in found}
     check_each(args.parser, "--compare", args.compare, list(names))
     a, b = (names[name] for name in args.compare)
     langs = [lang for lang in a.evaluations if lang in b.evaluations]
     for metric in args.tve_metrics:
-        compared = {lang: tve.compare_runs(a, b, lang, metric, n_resamples=10_000) for lang in langs}
+        compared = {lang: results.compare_runs(a, b, lang, metric, n_resamples=10_000) for lang in langs}
         for lang in (lang for lang in langs if compared[lang] is None):
             log.warning("%s: not evaluated on the same test file, or predictions are gone: left out", lang)
         shown = {lang: result for lang, result in compared.items() if result is not None}

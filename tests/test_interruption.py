@@ -9,7 +9,7 @@ import time
 import pytest
 from conftest import finish, start
 
-from utils import runs, trainer
+from utils import checkpoints, runs
 from utils.runs import Run
 
 COMMAND = [
@@ -96,7 +96,7 @@ def newest_step(run):
 
 
 def steps_of_an_epoch(run):
-    return trainer.steps_per_epoch(trainer.load_state(run.checkpoints / f"checkpoint-{newest_step(run)}"))
+    return checkpoints.steps_per_epoch(checkpoints.load_state(run.checkpoints / f"checkpoint-{newest_step(run)}"))
 
 
 @pytest.fixture

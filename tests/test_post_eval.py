@@ -12,7 +12,7 @@ from conftest import ROOT
 from make_grid import REGISTERS, make_evaluation, make_run
 
 import post_eval
-from utils import cfm, metrics, results, runs, tve
+from utils import cfm, metrics, results, runs, tables, tve
 
 LANGS = ["en", "fi", "fr", "sv"]
 FILES = ["per_register.csv", "tve.csv", "tve.md", "tve.png", "tve.tex"]
@@ -243,7 +243,7 @@ def test_latex_marks_the_best_and_what_cannot_be_told_from_it(grid):
         assert table.count(r"\textbf{") == len(LANGS)
         assert table.count(r"\toprule") == table.count(r"\bottomrule") == 1
     assert "%" not in latex.replace("% needs", "").replace(r"\%", "")
-    assert tve._tex("a_b & 50 % {x} ~ ×") == r"a\_b \& 50 \% \{x\} \textasciitilde{} $\times$"
+    assert tables._tex("a_b & 50 % {x} ~ ×") == r"a\_b \& 50 \% \{x\} \textasciitilde{} $\times$"
 
 
 def test_errors_are_the_wrong_predictions_most_confident_first(grid):

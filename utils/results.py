@@ -4,6 +4,7 @@ Nothing here needs torch, a model, or the corpus.
 """
 
 import csv
+import functools
 import json
 import logging
 from collections.abc import Iterable
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from utils import metrics
+from utils import intervals, metrics
 from utils.corpus_load import DISTR
 
 log = logging.getLogger(__name__)
@@ -117,6 +118,27 @@ def majority_baseline(confusion: np.ndarray) -> np.ndarray:
     gold = confusion.sum(axis=1)
     counts[:, gold.argmax()] = gold
     return counts
+
+
+def compare_runs(
+    a: EvaluatedRun, b: EvaluatedRun, eval_lang: str, metric: str, n_resamples: int = 1000
+) -> dict[str, float] | None:
+    """Compare two runs by a paired bootstrap on their common test texts; None if they have none or can't be read."""
+    if a.evaluations[eval_lang].signature["test_sha256"] != b.evaluations[eval_lang].signature["test_sha256"]:
+        return None
+    registers = tuple(a.evaluations[eval_lang].registers)
+    try:
+        (gold, predicted_a), (_, predicted_b) = (_label_ids(run.folder, eval_lang, registers) for run in (a, b))
+    except (OSError, KeyError):
+        return None
+    return intervals.compare(gold, predicted_a, predicted_b, len(registers), metric, n_resamples=n_resamples)
+
+
+@functools.lru_cache(maxsize=1000)  # a full grid compares each run's predictions with many others'
+def _label_ids(folder: Path, eval_lang: str, registers: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    ids = {register: index for index, register in enumerate(registers)}
+    rows = load_predictions(folder, eval_lang)
+    return np.array([ids[row["gold"]] for row in rows]), np.array([ids[row["predicted"]] for row in rows])
 
 
 def languages(run_list: Iterable[EvaluatedRun]) -> list[str]:

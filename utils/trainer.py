@@ -4,15 +4,13 @@ loss          summed over the texts, divided by the number of texts of the whole
               however the batch is cut by accumulation or over GPUs; class weights belong to it
 sampler       batches of similar length, a function of seed and epoch alone, so that a resumed
               training sees what an undisturbed one sees
-callback      a checkpoint and an orderly end on SIGTERM, SIGUSR2 or Ctrl-C; one record per epoch; progress
-checkpoints   proven whole by their hashes; the newest one that is whole is gone on from
+callback      a checkpoint (utils/checkpoints.py) and an orderly end on SIGTERM, SIGUSR2 or Ctrl-C; one record
+              per epoch; progress
 """
 
 import argparse
-import json
 import logging
 import os
-import shutil
 import signal
 import sys
 import time
@@ -38,6 +36,7 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 
 from utils import runs
+from utils.checkpoints import epoch_records, is_over, seal_checkpoint, steps_per_epoch
 from utils.metrics import METRICS, all_metrics, count_confusions
 from utils.runs import Run
 
@@ -195,7 +194,7 @@ class RunCallback(TrainerCallback):
             torch.distributed.barrier()  # the other processes' random states lie in the checkpoint too
         if state.is_world_process_zero:
             seal_checkpoint(self.run.checkpoints / f"checkpoint-{state.global_step}")
-            write_records(self.run, state)
+            runs.write_json(self.run.outputs / "train.json", epoch_records(state))
         self.stopped = self._asked_to_stop(args)
         control.should_training_stop |= self.stopped or is_over(state, self.patience)
 
@@ -234,75 +233,6 @@ class RunCallback(TrainerCallback):
             rate = (state.global_step - self.first_step) / (time.monotonic() - self.began)
             minutes = (state.max_steps - state.global_step) / rate / 60
             log.info("step %d of at most %d, %.1f minutes to go at most", state.global_step, state.max_steps, minutes)
-
-
-def steps_per_epoch(state: TrainerState) -> int:
-    """Return the number of optimiser steps in one epoch."""
-    return state.max_steps // int(state.num_train_epochs)
-
-
-def is_over(state: TrainerState, patience: int) -> bool:
-    """Tell whether all epochs are trained, or `patience` of them since the best one (0: never mind)."""
-    since_best = state.global_step - (state.best_global_step or 0)
-    return state.global_step >= state.max_steps or 0 < patience * steps_per_epoch(state) <= since_best
-
-
-def epoch_records(state: TrainerState) -> list[dict]:
-    """Return the record of each epoch, first to last."""
-    return [entry["record"] for entry in state.log_history if "record" in entry]
-
-
-def write_records(run: Run, state: TrainerState) -> None:
-    """Write train.json: the records of all epochs so far."""
-    runs.write_json(run.outputs / "train.json", epoch_records(state))
-
-
-# ---- checkpoints ----
-
-
-def seal_checkpoint(folder: Path) -> None:
-    """Flush a checkpoint to disk and write its files' hashes beside them: from now on it counts."""
-    for path in folder.iterdir():
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
-    runs.write_json(folder / "hashes.json", {path.name: runs.sha256_of(path) for path in sorted(folder.iterdir())})
-
-
-def is_whole(folder: Path) -> bool:
-    """Tell whether a checkpoint was sealed and is unchanged since."""
-    try:
-        hashes = json.loads((folder / "hashes.json").read_text(encoding="utf-8"))
-        return all(runs.sha256_of(folder / name) == sha256 for name, sha256 in hashes.items())
-    except (OSError, ValueError):
-        return False
-
-
-def last_checkpoint(run: Run) -> Path | None:
-    """Return the newest checkpoint that is whole and whose best checkpoint so far is whole too.
-
-    Removes what is newer: pieces that an interruption or a fault left.
-    """
-    by_step = sorted(run.checkpoints.glob("checkpoint-*"), key=lambda folder: -int(folder.name.partition("-")[2]))
-    for folder in by_step:
-        if is_whole(folder):
-            best = best_checkpoint(run, load_state(folder))
-            if best is None or best == folder or is_whole(best):
-                return folder
-        log.warning("%s is not whole: removed", runs.shown(folder))
-        shutil.rmtree(folder)
-    return None
-
-
-def load_state(checkpoint: Path) -> TrainerState:
-    return TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-
-
-def best_checkpoint(run: Run, state: TrainerState) -> Path | None:
-    """Return the checkpoint of the epoch with the best validation macro-F1; None before the first validation."""
-    return run.checkpoints / f"checkpoint-{state.best_global_step}" if state.best_global_step else None
-
-
-# ---- training ----
 
 
 def validation_metrics(prediction: Any) -> dict[str, float]:
