@@ -30,7 +30,9 @@ def test_a_grid_on_this_machine_goes_on_past_a_run_that_fails(project):
     for name in ("tiny-sv", "tiny-en-fr"):
         assert sorted(json.loads((project / "outputs" / "s" / name / "eval.json").read_text())) == ["ru", "sv"]
     table = bash(project, "-c", "source utils/load_env.sh; python post_eval.py")
-    assert "s/tiny-en-fr" in table.stdout and table.stdout.splitlines()[0].split()[-2:] == ["ru", "sv"]
+    title, header, *rows = table.stdout.split("\n\n")[1].splitlines()
+    assert title == "s/tiny, macro-F1, × 100" and header.split() == ["ru", "sv"]
+    assert [row.split()[0] for row in rows] == ["sv", "en-fr", "largest", "*"]
 
 
 def test_a_run_by_hand_from_any_folder(project, tmp_path):
