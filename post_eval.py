@@ -121,13 +121,8 @@ def save_figure(figure, stem: Path, formats: list[str]) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "register-finetuning"
     no_date = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
     for kind in formats:
-        path = stem.with_name(f"{stem.name}.{kind}")
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
+        with runs.whole_file(stem.with_name(f"{stem.name}.{kind}")) as temporary:
             figure.savefig(temporary, format=kind, metadata=no_date[kind])
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 # ---- transfer matrices and tables ----

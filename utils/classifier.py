@@ -20,10 +20,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from utils.runs import RunError, shown
+from utils.runs import RunError, first_line, shown
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
-PRECISIONS = ("auto", "fp32", *AUTOCAST)
 
 transformers.logging.set_verbosity_error()  # its notes on new classifier heads would read as faults
 transformers.logging.disable_progress_bar()
@@ -35,7 +34,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise RunError(f"{shown(folder)}: expected a tokenizer, found: {_first_line(error)}") from error
+        raise RunError(f"{shown(folder)}: expected a tokenizer, found: {first_line(error)}") from error
 
 
 def load_classifier(folder: Path, registers: Sequence[str]) -> PreTrainedModel:
@@ -61,7 +60,7 @@ def load_classifier(folder: Path, registers: Sequence[str]) -> PreTrainedModel:
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
-        raise RunError(f"{shown(folder)}: expected an encoder checkpoint, found: {_first_line(error)}") from error
+        raise RunError(f"{shown(folder)}: expected an encoder checkpoint, found: {first_line(error)}") from error
 
 
 def model_registers(folder: Path) -> list[str]:
@@ -155,7 +154,3 @@ def predict(
             logits = model(**batch).logits
         probabilities[indices] = logits.float().softmax(dim=1).cpu().numpy()
     return probabilities
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -126,7 +126,7 @@ def _download(checkpoint: str, folder: Path) -> str:
         revision = model_info(checkpoint, timeout=30).sha
         snapshot_download(checkpoint, revision=revision, local_dir=folder, allow_patterns=WANTED_FILES)
     except (OSError, ValueError, HTTPError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = runs.first_line(error)
         raise RunError(f"{checkpoint}: expected a model on the Hugging Face Hub, found: {reason}") from error
     return revision or ""
 

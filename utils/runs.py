@@ -19,6 +19,7 @@ Every file is written under a temporary name, flushed to disk and renamed, so th
 it is always whole.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -27,7 +28,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -71,18 +72,24 @@ def run_paths(model_name: str, train_langs: list[str], subfolder: str = "") -> R
 # ---- files ----
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that under its own name it is always whole; makes the folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a temporary path to write to; after the block it is flushed to disk and renamed to path, or removed."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
+        yield temporary
+        with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that under its own name it is always whole; makes the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -102,15 +109,8 @@ def read_json(path: Path, remedy: str) -> Any:
 
 def copy_file(source: Path, target: Path) -> None:
     """Copy a file so that under its own name it is always whole, readable as the umask says."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with open(source, "rb") as reader, open(temporary, "wb") as writer:
-            shutil.copyfileobj(reader, writer, 1 << 24)
-            writer.flush()
-            os.fsync(writer.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(target) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def follow_umask(folder: Path) -> None:
@@ -126,6 +126,11 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def first_line(error: Exception) -> str:
+    """Return what a library's error says, in one line."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def shown(path: Path) -> str:
