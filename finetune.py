@@ -156,9 +156,21 @@ def run_settings(args: argparse.Namespace, corpus: Path, registers: list[str]) -
     return {**chosen, "registers": registers, **files, "processes": int(os.environ.get("WORLD_SIZE", 1))}
 
 
+def earlier_settings(run: Run) -> dict[str, Any] | None:
+    """Return the settings with which the run was trained, or begun with something to go on from; else None."""
+    if (run.outputs / "run.json").is_file():
+        return runs.read_json(run.outputs / "run.json", "--overwrite trains anew")["settings"]
+    if any(run.checkpoints.glob("checkpoint-*")):
+        return runs.read_json(run.checkpoints / "started.json", "--overwrite starts anew")["settings"]
+    return None
+
+
 def is_finished(run: Run, settings: dict[str, Any]) -> bool:
-    """Tell whether the run was trained with these settings; RunError if with others, or if its model is gone."""
+    """Tell whether the run is trained; RunError if it was begun with other settings, or if its model is gone."""
     record_file, weights = run.outputs / "run.json", run.models / "model.safetensors"
+    earlier = earlier_settings(run)
+    if earlier is not None:
+        check_same(run, earlier, settings)
     if not record_file.is_file():
         if weights.is_file() and not run.checkpoints.is_dir():
             raise RunError(
@@ -166,14 +178,11 @@ def is_finished(run: Run, settings: dict[str, Any]) -> bool:
                 "found none; --overwrite trains it anew"
             )
         return False
-    record = runs.read_json(record_file, "--overwrite trains anew")
-    check_same(run, record["settings"], settings)
     if not weights.is_file():
         raise RunError(
             f"{runs.shown(weights)}: expected the model that {runs.shown(record_file)} tells of, found "
             "none; --overwrite trains it anew"
         )
-    shutil.rmtree(run.checkpoints, ignore_errors=True)  # left if the run was interrupted just then
     return True
 
 
@@ -185,6 +194,18 @@ def check_same(run: Run, old: dict[str, Any], new: dict[str, Any]) -> None:
             f"{runs.shown(run.outputs)}: expected the settings it was started with, found others: "
             f"{'; '.join(found)}. --overwrite starts anew, --subfolder NAME keeps both"
         )
+
+
+def slurm_job() -> str | None:
+    return os.environ.get("SLURM_JOB_ID")
+
+
+def begun_by_this_job(run: Run) -> bool:
+    """Tell whether this is a Slurm job started again, and the run was begun by its earlier start."""
+    if int(os.environ.get("SLURM_RESTART_COUNT", 0)) == 0:
+        return False
+    found = [path for path in (run.outputs / "run.json", run.checkpoints / "started.json") if path.is_file()]
+    return any(runs.read_json(path, "--overwrite trains anew")["slurm_job"] == slurm_job() for path in found)
 
 
 def start_anew(run: Run) -> None:
@@ -261,22 +282,22 @@ def train_run(args: argparse.Namespace, run: Run, corpus: Path, registers: list[
 def resume(run: Run, settings: dict[str, Any], texts_sha256: str, precision: str) -> tuple[Path | None, str]:
     """Return the checkpoint to go on from, if any, and the precision in which the run was started.
 
-    Makes the run's folders anew if there is nothing to go on from. RunError if what there is was trained
-    with other settings or texts.
+    Makes the run's folders anew if there is nothing to go on from. RunError if what there is was trained on
+    other texts.
     """
     from utils import checkpoints, classifier
 
     started_file = run.checkpoints / "started.json"
-    now = settings | {"training texts": texts_sha256}
-    if list(run.checkpoints.glob("checkpoint-*")):
+    if any(run.checkpoints.glob("checkpoint-*")):
         started = runs.read_json(started_file, "--overwrite starts anew")
-        check_same(run, started["settings"], now)
+        check_same(run, {"training texts": started["texts_sha256"]}, {"training texts": texts_sha256})
         checkpoint = checkpoints.last_checkpoint(run)
         if checkpoint:
             return checkpoint, started["precision"]
     precision = classifier.choose_precision(precision)
     start_anew(run)
-    runs.write_json(started_file, {"settings": now, "precision": precision})
+    started = {"settings": settings, "texts_sha256": texts_sha256, "precision": precision, "slurm_job": slurm_job()}
+    runs.write_json(started_file, started)
     return None, precision
 
 
@@ -312,6 +333,7 @@ def finish(
         "commit": runs.code_version(),
         "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
         "device": classifier.describe_device(),
+        "slurm_job": slurm_job(),
         "peak_memory_bytes": classifier.peak_memory(),
         "seconds": round(sum(r["seconds"] + r["validation_seconds"] for r in records), 1),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -363,10 +385,11 @@ def main(argv: list[str] | None = None) -> int:
     corpus = corpus_load.find_corpus(args.corpus_path)
     registers = list(corpus_load.load_registers(corpus))
     settings = run_settings(args, corpus, registers)
-    if args.overwrite:
+    if args.overwrite and not begun_by_this_job(run):
         if int(os.environ.get("RANK", 0)) == 0:
             start_anew(run)
     elif is_finished(run, settings):
+        shutil.rmtree(run.checkpoints, ignore_errors=True)  # left if the run was interrupted just then
         log.info("%s: trained already, nothing to do (--overwrite trains anew)", runs.shown(run.outputs))
         return 0
     return train_run(args, run, corpus, registers, settings)

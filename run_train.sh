@@ -1,22 +1,36 @@
 #!/bin/bash
 #SBATCH --job-name=finetune
 #SBATCH --nodes=1
-#SBATCH --ntasks=1           # one task: each would train the whole run
-#SBATCH --gres=gpu:1         # one run needs one GPU; more runs scale better than more GPUs a run
+#SBATCH --ntasks=1               # one task: each would train the whole run
+#SBATCH --gres=gpu:1             # one run needs one GPU; gpu:2 trains it on two, but two runs make better use of them
 #SBATCH --cpus-per-task=4
 #SBATCH --mem=32G
 #SBATCH --time=24:00:00
+#SBATCH --requeue                # preempted, or its node lost: start again, from the last checkpoint
+#SBATCH --open-mode=append       # and keep the log of the starts before
+#SBATCH --signal=B:USR2@300      # five minutes before the time limit: save, and go on in a new turn (utils/job.sh)
 #
 # Fine-tune one model on one training mix. Submitted by submit_train_jobs.sh, or by hand:
 #
 #   bash run_train.sh MODEL LANGS [finetune.py options]        bash run_train.sh xlmr en-fr
 #   sbatch run_train.sh MODEL LANGS [finetune.py options]      sbatch run_train.sh xlmr en-fr --seed 1
+#
+# Account, partition and time limit come from SBATCH_ACCOUNT, SBATCH_PARTITION, SBATCH_TIMELIMIT.
 set -euo pipefail
-cd "${SLURM_SUBMIT_DIR:-$(dirname "${BASH_SOURCE[0]}")}" # Slurm runs a copy of this file from elsewhere
+root=$(dirname "${BASH_SOURCE[0]}")
+if [[ ! -f $root/utils/job.sh ]]; then # a job runs Slurm's copy of this file; Slurm knows where it came from
+    root=$(scontrol show job "$SLURM_JOB_ID" | sed -n 's|^ *Command=\(.*/\)run_train\.sh.*|\1|p')
+fi
+source "$root/utils/job.sh"
 
 model=${1:?expected MODEL LANGS, as in: bash run_train.sh xlmr en-fr}
 langs=${2:?expected MODEL LANGS, as in: bash run_train.sh xlmr en-fr}
 shift 2
 
 source utils/load_env.sh
-exec python finetune.py --model-name="$model" --train-langs="$langs" "$@"
+command=(python)
+if ((${SLURM_GPUS_ON_NODE:-1} > 1)); then # of itself, torchrun passes on no SIGUSR2, and kills after 30 seconds
+    command=(torchrun --standalone --nproc-per-node="$SLURM_GPUS_ON_NODE" "--signals-to-handle=SIGTERM,SIGINT,SIGUSR2"
+        --shutdown-timeout=280)
+fi
+run_python "$model-$langs" "${command[@]}" finetune.py --model-name="$model" --train-langs="$langs" "$@"

@@ -1,33 +1,39 @@
 #!/bin/bash
 # Fine-tune each model on each training mix: one Slurm job each, or one after the other on this machine.
 #
-#   ./submit_train_jobs.sh [--models M…] [--langs L…] [--subfolder DIR] [--local] [--dry-run] [-- finetune.py options]
-#   ./submit_train_jobs.sh --models xlmr --langs en fr en-fr --subfolder seed1 -- --seed 1
+#   ./submit_train_jobs.sh [options] [-- finetune.py options]
+#   ./submit_train_jobs.sh --models xlmr --langs en fr en-fr --subfolder seed1 --then-evaluate -- --seed 1
 #   ./submit_train_jobs.sh --demo      the whole chain on the sample corpus, on this machine, in minutes
 #
-#   --models     short names of utils/model2chckpt.json
-#   --langs      training mixes: languages of the corpus joined by -, or distr
-#   --subfolder  keep the runs in outputs/DIR/ and models/DIR/
-#   --local      one after the other on this machine, without Slurm
-#   --dry-run    print the commands, do nothing
+#   --models M…      short names of utils/model2chckpt.json
+#   --langs L…       training mixes: languages of the corpus joined by -, or distr
+#   --subfolder DIR  keep the runs in outputs/DIR/ and models/DIR/
+#   --then-evaluate  evaluate each model too, as soon as it is trained, on the eval_langs of run_eval.sh
+#   --max-jobs N     at most N jobs of this grid at once
+#   --local          one after the other on this machine, without Slurm
+#   --dry-run        print the commands, submit and run nothing
+#   --status         how far each run of the grid is, and why what is missing is missing
+#
+# What is trained, queued or running already is left out, so that the same command submits what is missing. If
+# anything is wrong with a name, the corpus or a checkpoint, all of it is told, and nothing is submitted.
+# Exit: 0 submitted (--local: done); 1 something can't be used or was not done; 2 wrong use.
 set -euo pipefail
 
 models=("mbert" "xlmr" "glot500")
 langs=("en" "fi" "fr" "sv" "en-fi" "en-fr" "en-sv" "fi-fr" "fi-sv" "fr-sv" "id" "ru" "tr" "de")
 subfolder=""
 
-cd "$(dirname "${BASH_SOURCE[0]}")"
-source utils/submit.sh
+source "$(dirname "${BASH_SOURCE[0]}")/utils/submit.sh"
 parse_options "$@"
 
 if [[ -n $demo ]]; then
     models=("tiny") langs=("en" "fr" "en-fr") subfolder="demo" local_run=yes
-    rest=("--subfolder=$subfolder" "--learning-rate=2e-3" "--batch-size=8" "--num-epochs=15" "--max-length=256" "--all-texts")
+    rest=("--learning-rate=2e-3" "--batch-size=8" "--num-epochs=15" "--max-length=256" "--all-texts")
     export REGISTER_CORPUS=$PWD/tests/sample-corpus
 fi
 
-if [[ -z $dry_run ]]; then source utils/load_env.sh; fi
-run_grid run_train.sh train
+source utils/load_env.sh
+run_grid train ${then_evaluate:+eval}
 
 if [[ -n $demo ]]; then
     ./submit_eval_jobs.sh --local --models "${models[@]}" --langs "${langs[@]}" --subfolder "$subfolder" \

@@ -192,7 +192,7 @@ def test_class_weights_are_inverse_to_counts_and_0_for_absent_registers():
 
 def test_balanced_weighs_the_loss(train):
     plain, balanced = train("--num-epochs=1"), train("--num-epochs=1", "--balanced", subfolder="balanced")
-    assert weights(plain) != weights(balanced) or epochs(plain)[0]["loss"] == pytest.approx(epochs(balanced)[0]["loss"])
+    assert weights(plain) != weights(balanced)  # the registers have 34, 33 and 33 texts
 
 
 # ---- the order of texts ----

@@ -1,6 +1,8 @@
 """The READMEs say what is so: the same in both languages, every option, every file, every command."""
 
 import argparse
+import json
+import os
 import re
 import shlex
 import subprocess
@@ -87,10 +89,31 @@ def test_python_commands_parse(command):
 
 
 @pytest.mark.parametrize("command", [line for line in commands() if line.startswith("./submit")])
-def test_submit_commands_parse(project, command):
+def test_submit_commands_run(project, command):
+    names = json.dumps(dict.fromkeys(("xlmr", "mbert"), "./tests/sample-corpus"))
+    (project / "utils" / "model2chckpt.json").write_text(names)
+    run_eval = (project / "run_eval.sh").read_text()
+    (project / "run_eval.sh").write_text(re.sub("eval_langs=.*", "eval_langs=(en fr)", run_eval))
     script, *arguments = shlex.split(command)
-    done = subprocess.run(["bash", script, "--dry-run", *arguments], cwd=project, capture_output=True, text=True)
-    assert done.returncode == 0 and len(done.stdout.splitlines()) == 6, done.stderr
+    done = subprocess.run(
+        ["bash", script, "--dry-run", "--local", *arguments], cwd=project, capture_output=True, text=True,
+        env={**os.environ, "REGISTER_CORPUS": str(SAMPLE_CORPUS)},
+    )  # fmt: skip
+    if "--status" in arguments:
+        assert done.stdout.count("not submitted") == 12, done.stderr
+    elif script == "./submit_eval_jobs.sh":
+        assert done.stderr.splitlines()[-1].count(" eval-seed1/") == 6, done.stderr  # none is trained
+    else:
+        assert done.returncode == 0 and len(done.stdout.splitlines()) == 12, done.stderr
+
+
+@pytest.mark.parametrize("script", ["submit_train_jobs.sh", "submit_eval_jobs.sh"])
+def test_the_table_of_submit_options_is_the_help(script):
+    section = README["en"].split("## Many models")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `(--[a-z-]+)` \| (.*?) \|$", section, re.MULTILINE)
+    table = {option for option, meaning in rows if "(`submit_train_jobs.sh`)" not in meaning or "train" in script}
+    shown = subprocess.run(["bash", script, "--help"], cwd=ROOT, capture_output=True, text=True).stdout
+    assert set(re.findall(r"--[a-z-]+", shown)) - {"--seed", "--eval-lang"} == table
 
 
 def test_the_row_shown_is_in_the_sample_corpus():

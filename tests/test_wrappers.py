@@ -2,6 +2,10 @@
 
 import json
 import os
+import re
+import shlex
+import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -12,27 +16,64 @@ from conftest import ROOT, SAMPLE_CORPUS
 QUICK = ["--num-epochs=1", "--max-length=16"]
 
 
-def bash(project: Path, *command: str, cwd: Path | None = None) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "REGISTER_CORPUS": str(SAMPLE_CORPUS), "HF_HUB_OFFLINE": "1"}
+def bash(
+    project: Path, *command: str, cwd: Path | None = None, corpus: Path = SAMPLE_CORPUS
+) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "REGISTER_CORPUS": str(corpus), "HF_HUB_OFFLINE": "1"}
     return subprocess.run(
         ["bash", *command], cwd=cwd or project, env=environment, capture_output=True, text=True, timeout=300
     )
 
 
-def test_a_grid_on_this_machine_goes_on_past_a_run_that_fails(project):
+@pytest.fixture
+def corpus(tmp_path) -> Path:
+    """A copy of the sample corpus, to be changed."""
+    return shutil.copytree(SAMPLE_CORPUS, tmp_path / "corpus")
+
+
+def test_a_grid_on_this_machine_goes_on_past_a_run_that_fails(project, corpus):
+    (corpus / "corpus" / "train" / "fi.tsv").write_text("no tab\n")
     grid = ["--local", "--models", "tiny", "--langs", "fi", "sv", "en-fr", "--subfolder", "s"]
-    trained = bash(project, "submit_train_jobs.sh", *grid, "--", *QUICK)
+    trained = bash(project, "submit_train_jobs.sh", *grid, "--", *QUICK, corpus=corpus)
     assert trained.returncode == 1
-    assert "train/fi.tsv: expected a train file" in trained.stderr
-    assert trained.stderr.endswith("submit_train_jobs.sh: failed: tiny-fi\n")
+    assert "train/fi.tsv:1: expected" in trained.stdout
+    assert trained.stderr == "submit_train_jobs.sh: not done: train-s/tiny-fi\n"
     evaluated = bash(project, "submit_eval_jobs.sh", *grid, "--", "--eval-lang", "sv", "ru")
-    assert evaluated.stderr.endswith("submit_eval_jobs.sh: failed: tiny-fi\n")
+    assert evaluated.stderr.endswith("submit_eval_jobs.sh: not done: eval-s/tiny-fi\n")
     for name in ("tiny-sv", "tiny-en-fr"):
         assert sorted(json.loads((project / "outputs" / "s" / name / "eval.json").read_text())) == ["ru", "sv"]
     table = bash(project, "-c", "source utils/load_env.sh; python post_eval.py")
     title, header, *rows = table.stdout.split("\n\n")[1].splitlines()
     assert title == "s/tiny, macro-F1, × 100" and header.split() == ["ru", "sv"]
     assert [row.split()[0] for row in rows] == ["sv", "en-fr", "largest", "*"]
+
+    again = bash(project, "submit_train_jobs.sh", *grid, "--", *QUICK, corpus=corpus)
+    assert "train-s/tiny-sv: done already" in again.stderr and "== train tiny sv" not in again.stdout
+    states = bash(project, "submit_eval_jobs.sh", *grid, "--status", "--", "--eval-lang", "sv", "ru").stdout
+    table, _, reasons = states.partition("\n\n")
+    failed, *done = [re.split("  +", line) for line in table.splitlines()[1:]]
+    assert failed == ["s/tiny-fi", "failed", "not submitted"]
+    assert reasons.startswith("train-s/tiny-fi: finetune.py: ") and "train/fi.tsv:1: expected" in reasons
+    assert len(done) == 2
+    for row in done:
+        assert row[1].startswith("trained, 1 epochs, validation macro-F1 ") and row[2] == "2 of 2 languages"
+
+
+def test_ctrl_c_ends_a_grid_on_this_machine(project):
+    command = ["bash", "submit_train_jobs.sh", "--local", "--models", "tiny", "--langs", "sv", "en"]
+    process = subprocess.Popen(
+        [*command, "--", "--num-epochs=1000", "--max-length=16"], cwd=project, stdout=subprocess.PIPE, text=True,
+        stderr=subprocess.STDOUT, env={**os.environ, "REGISTER_CORPUS": str(SAMPLE_CORPUS)}, start_new_session=True,
+    )  # fmt: skip
+    for line in process.stdout:
+        if "epoch 2:" in line:
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "the same command goes on from the checkpoint" in out and "== train tiny en" not in out
+    log = (project / "outputs" / "tiny-sv" / "train.txt").read_text()
+    assert "epoch 2:" in log and "the same command goes on" in log
 
 
 def test_a_run_by_hand_from_any_folder(project, tmp_path):
@@ -51,28 +92,66 @@ def test_without_model_and_langs_it_says_what_it_expects(project, script):
     assert done.returncode != 0 and "expected MODEL LANGS" in done.stderr
 
 
-def test_the_default_grid_is_42_runs(project):
-    for script in ("submit_train_jobs.sh", "submit_eval_jobs.sh"):
-        lines = bash(project, script, "--dry-run").stdout.splitlines()
-        assert len(lines) == len(set(lines)) == 42
-        assert all(line.startswith("sbatch ") for line in lines)
+def test_the_default_grid_is_42_runs(project, corpus):
+    for lang in ("fi", "id", "tr", "de"):
+        shutil.copy(corpus / "corpus" / "train" / "sv.tsv", corpus / "corpus" / "train" / f"{lang}.tsv")
+    done = bash(project, "submit_train_jobs.sh", "--dry-run", "--local", corpus=corpus)
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(set(lines)) == 42
+    assert all(line.startswith("bash run_train.sh ") for line in lines)
     assert not (project / "outputs").exists()
 
 
-HOSTILE = ["$(touch x)", "`touch x`", "; touch x", "a b", "*", "../../x", "-x", "'", '"', "a\nb", ""]
+HOSTILE = [
+    "$(touch x)",
+    "`touch x`",
+    "; touch x",
+    "a b",
+    "*",
+    "../../x",
+    "-x",
+    "'",
+    '"',
+    "a\nb",
+    "",
+    "/x",
+    "%n",
+    "en\n",
+]
 
 
 @pytest.mark.parametrize("value", HOSTILE)
-def test_hostile_values_are_taken_literally_or_refused(project, value):
-    before = sorted(project.rglob("*"))
-    for option in ("--models", "--langs", "--subfolder"):
-        options = {"--models": "tiny", "--langs": "en", "--subfolder": "s"} | {option: value}
+def test_hostile_values_are_refused_and_nothing_is_run_or_written(project, value):
+    script = project / "submit_train_jobs.sh"
+    original = script.read_text()
+    for variable in ("models", "langs", "subfolder"):
+        options = {"--models": "tiny", "--langs": "en", "--subfolder": "s"} | {f"--{variable}": value}
         words = [word for pair in options.items() for word in pair]
-        dry = bash(project, "submit_train_jobs.sh", "--dry-run", *words)
-        assert dry.returncode in (0, 2)
-        done = bash(project, "submit_train_jobs.sh", "--local", *words, "--", "--help-is-no-such-option")
-        assert done.returncode in (1, 2)
-    assert sorted(path for path in project.rglob("*") if "__pycache__" not in path.parts) == before
+        quoted = shlex.quote(value) if variable == "subfolder" else f"({shlex.quote(value)})"
+        lines = original.splitlines(keepends=True)
+        changed = "".join(f"{variable}={quoted}\n" if line.startswith(f"{variable}=") else line for line in lines)
+        kept = [word for name, other in options.items() if name != f"--{variable}" for word in (name, other)]
+        for text, arguments, mode in ((original, words, "--then-evaluate"), (changed, kept, "--status")):
+            if (variable, value) == ("subfolder", ""):  # which is the default
+                continue
+            script.write_text(text)
+            before = files_of(project)
+            done = bash(project, "submit_train_jobs.sh", "--local", mode, *arguments)
+            assert done.returncode == 2, done.stdout
+            assert done.stdout == "" and "Traceback" not in done.stderr
+            assert files_of(project) == before
+
+
+def files_of(project: Path) -> list[Path]:
+    return sorted(path for path in project.parent.rglob("*") if "__pycache__" not in path.parts)
+
+
+@pytest.mark.parametrize(
+    "option", ["--model-name=x", "--train-langs=sv", "--subfolder=x", "--help", "-x", "$(touch x)"]
+)
+def test_options_for_python_can_not_change_the_run(project, option):
+    done = bash(project, "submit_train_jobs.sh", "--local", "--models", "tiny", "--langs", "en", "--", option)
+    assert done.returncode == 2 and not (project / "outputs").exists()
 
 
 @pytest.mark.parametrize("script", ["submit_train_jobs.sh", "submit_eval_jobs.sh"])
@@ -80,9 +159,11 @@ def test_wrong_options_end_with_2_and_help_with_0(project, script):
     wrong = bash(project, script, "--nonsense")
     assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1
     assert bash(project, script, "--models", "--dry-run").returncode == 2
+    for number in ("0", "-1", "x", "1; touch x"):
+        assert bash(project, script, "--max-jobs", number).returncode == 2
     shown = bash(project, script, "--help")
     assert shown.returncode == 0
-    for option in ("--models", "--langs", "--subfolder", "--local", "--dry-run"):
+    for option in ("--models", "--langs", "--subfolder", "--local", "--dry-run", "--status", "--max-jobs"):
         assert option in shown.stdout
 
 

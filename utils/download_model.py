@@ -69,13 +69,18 @@ def find_checkpoint(checkpoint: str) -> Path:
 
     RunError if it isn't there and can't be fetched because HF_HUB_OFFLINE is set.
     """
-    folder = Path(checkpoint).expanduser()
+    folder = folder_at_hand(checkpoint)
+    if folder is None:
+        fetch(checkpoint)
+    return folder or pretrained_folder(checkpoint)
+
+
+def folder_at_hand(checkpoint: str) -> Path | None:
+    """Return the folder of a checkpoint that needs no fetching; None if there is none."""
+    folder, fetched = Path(checkpoint).expanduser(), pretrained_folder(checkpoint)
     if (folder / "config.json").is_file():
         return folder.absolute()
-    target = pretrained_folder(checkpoint)
-    if not (target / "complete.json").is_file():
-        fetch(checkpoint)
-    return target
+    return fetched if (fetched / "complete.json").is_file() else None
 
 
 def pretrained_folder(checkpoint: str) -> Path:
