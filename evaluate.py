@@ -88,6 +88,7 @@ def load_model(run: Run, record: dict[str, Any], max_length: int) -> tuple[Any, 
 
     from utils import classifier
 
+    classifier.keep_freed_memory()
     weights = run.models / "model.safetensors"
     if not weights.is_file() or runs.sha256_of(weights) != record["weights_sha256"]:
         found = "other weights" if weights.is_file() else "none"

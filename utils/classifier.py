@@ -1,5 +1,6 @@
 """Load an encoder as a register classifier, choose its device and precision, predict registers."""
 
+import ctypes
 import json
 import logging
 import resource
@@ -22,6 +23,7 @@ from transformers import (
 
 from utils.runs import RunError, first_line, shown
 
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 transformers.logging.set_verbosity_error()  # its notes on new classifier heads would read as faults
@@ -37,15 +39,17 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         raise RunError(f"{shown(folder)}: expected a tokenizer, found: {first_line(error)}") from error
 
 
-def load_classifier(folder: Path, registers: Sequence[str]) -> PreTrainedModel:
+def load_classifier(folder: Path, registers: Sequence[str], attention_dropout: float | None = None) -> PreTrainedModel:
     """Load an encoder in float32 with one output per register; a head it lacks is drawn from torch's seed.
 
-    Reads safetensors only. RunError if the folder holds no encoder that transformers itself knows.
+    attention_dropout: None leaves it as the checkpoint has it. Reads safetensors only. RunError if the folder holds
+    no encoder that transformers itself knows.
     """
     if not list(folder.glob("model*.safetensors")):
         pickled = ", ".join(sorted(path.name for path in folder.glob("*.bin")))
         found = f"{pickled} (pickled weights are never loaded)" if pickled else "none"
         raise RunError(f"{shown(folder)}: expected model.safetensors, found {found}")
+    changed = {} if attention_dropout is None else {"attention_probs_dropout_prob": attention_dropout}
     try:
         return AutoModelForSequenceClassification.from_pretrained(
             folder,
@@ -56,6 +60,7 @@ def load_classifier(folder: Path, registers: Sequence[str]) -> PreTrainedModel:
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
+            **changed,
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         if isinstance(error, torch.OutOfMemoryError):
@@ -112,6 +117,14 @@ def check_max_length(model: PreTrainedModel, max_length: int) -> None:
     limit = positions.num_embeddings - (0 if positions.padding_idx is None else positions.padding_idx + 1)
     if max_length > limit:
         raise RunError(f"--max-length {max_length}: expected at most {limit}, the longest text this model can take")
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep the memory it has, instead of giving it back after each step, to be fetched and zeroed again."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def main_process_first() -> AbstractContextManager:
