@@ -119,8 +119,8 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
         "--attention-dropout",
         type=options.share_or_none,
         metavar="SHARE",
-        help="share of the attention weights dropped in training (default: as the checkpoint has it); on a CPU, 0 "
-        "makes training about twice as fast",
+        help="share of the attention weights dropped in training, 0 is faster on a CPU "
+        "(default: as the checkpoint has it)",
     )
     optimisation.add_argument(
         "--balanced", action="store_true", help="weigh registers inversely to their number of texts"
@@ -163,21 +163,21 @@ def run_settings(args: argparse.Namespace, corpus: Path, registers: list[str]) -
     return {**chosen, "registers": registers, **files, "processes": int(os.environ.get("WORLD_SIZE", 1))}
 
 
-def earlier_settings(run: Run) -> dict[str, Any] | None:
-    """Return the settings with which the run was trained, or begun with something to go on from; else None."""
+def earlier_record(run: Run) -> dict[str, Any] | None:
+    """Return the record of the run's training, or of its beginning if there is something to go on from; else None."""
     if (run.outputs / "run.json").is_file():
-        return runs.read_json(run.outputs / "run.json", "--overwrite trains anew")["settings"]
+        return runs.read_json(run.outputs / "run.json", "--overwrite trains anew")
     if any(run.checkpoints.glob("checkpoint-*")):
-        return runs.read_json(run.checkpoints / "started.json", "--overwrite starts anew")["settings"]
+        return runs.read_json(run.checkpoints / "started.json", "--overwrite starts anew")
     return None
 
 
 def is_finished(run: Run, settings: dict[str, Any]) -> bool:
     """Tell whether the run is trained; RunError if it was begun with other settings, or if its model is gone."""
     record_file, weights = run.outputs / "run.json", run.models / "model.safetensors"
-    earlier = earlier_settings(run)
-    if earlier is not None:
-        check_same(run, earlier, settings)
+    earlier = earlier_record(run)
+    if earlier:
+        check_same(run, earlier["settings"], settings)
     if not record_file.is_file():
         if weights.is_file() and not run.checkpoints.is_dir():
             raise RunError(
@@ -211,8 +211,8 @@ def begun_by_this_job(run: Run) -> bool:
     """Tell whether this is a Slurm job started again, and the run was begun by its earlier start."""
     if int(os.environ.get("SLURM_RESTART_COUNT", 0)) == 0:
         return False
-    found = [path for path in (run.outputs / "run.json", run.checkpoints / "started.json") if path.is_file()]
-    return any(runs.read_json(path, "--overwrite trains anew")["slurm_job"] == slurm_job() for path in found)
+    earlier = earlier_record(run)
+    return earlier is not None and earlier.get("slurm_job") == slurm_job()
 
 
 def start_anew(run: Run) -> None:

@@ -107,6 +107,13 @@ def start(project: Path, *command: str, corpus: Path = SAMPLE_CORPUS) -> subproc
     )
 
 
+def result(run: runs.Run) -> tuple[str, list[tuple]]:
+    """Return the hash of a run's weights, and all metrics of all its epochs."""
+    records = json.loads((run.outputs / "train.json").read_text())
+    epochs = [(r["epoch"], r["loss"], r["learning_rate"], r["validation"]) for r in records]
+    return runs.sha256_of(run.models / "model.safetensors"), epochs
+
+
 def finish(process: subprocess.Popen, expect: int = 0) -> str:
     """Wait for a process, check its exit code, and return what it printed on both streams."""
     out, err = process.communicate(timeout=300)

@@ -1,15 +1,14 @@
 """A training interrupted at any moment and started again ends with the weights and metrics of an undisturbed one."""
 
-import json
 import random
 import shutil
 import signal
 import time
 
 import pytest
-from conftest import finish, start
+from conftest import finish, result, start
 
-from utils import checkpoints, runs
+from utils import checkpoints
 from utils.runs import Run
 
 COMMAND = [
@@ -29,13 +28,6 @@ def undisturbed(shared_project):
 
 def run_of(project, subfolder):
     return Run("tiny-en-fr", *(project / kind / subfolder / "tiny-en-fr" for kind in ("outputs", "models")))
-
-
-def result(run):
-    """The hash of the weights, and all metrics of all epochs."""
-    records = json.loads((run.outputs / "train.json").read_text())
-    scores = [(r["epoch"], r["loss"], r["learning_rate"], r["validation"]) for r in records]
-    return runs.sha256_of(run.models / "model.safetensors"), scores
 
 
 def no_leftovers(run):

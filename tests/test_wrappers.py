@@ -99,6 +99,9 @@ def test_the_default_grid_is_42_runs(project, corpus):
     lines = done.stdout.splitlines()
     assert len(lines) == len(set(lines)) == 42
     assert all(line.startswith("bash run_train.sh ") for line in lines)
+    evaluations = bash(project, "submit_eval_jobs.sh", "--dry-run", "--local", "--", "--eval-lang", "sv", corpus=corpus)
+    left_out = evaluations.stderr.splitlines()[-1].partition("not done: ")[2].split()  # none is trained
+    assert len(left_out) == len(set(left_out)) == 42
     assert not (project / "outputs").exists()
 
 

@@ -124,13 +124,13 @@ def check_grid(grid: list[GridRun], args: argparse.Namespace, problems: dict[str
 
 def nothing_to_train(entry: GridRun) -> bool:
     """Tell whether finetune.py would find the run finished; RunError if it would refuse these settings."""
-    corpus = corpus_load.find_corpus(entry.train_args.corpus_path)
-    settings = finetune.run_settings(entry.train_args, corpus, list(corpus_load.load_registers(corpus)))
-    earlier = finetune.earlier_settings(entry.run)
     if entry.train_args.overwrite:
         return False
+    corpus = corpus_load.find_corpus(entry.train_args.corpus_path)
+    settings = finetune.run_settings(entry.train_args, corpus, list(corpus_load.load_registers(corpus)))
+    earlier = finetune.earlier_record(entry.run)
     if earlier:
-        settings["processes"] = earlier["processes"]  # known on the node only
+        settings["processes"] = earlier["settings"]["processes"]  # known on the node only
     return finetune.is_finished(entry.run, settings)
 
 

@@ -173,10 +173,13 @@ class Cluster:
                     found.append(int(process.name))
         return found
 
-    def crash_node(self) -> None:
-        """Kill slurmd and every process of the node's jobs, as when its power fails."""
+    def kill_slurmd(self) -> None:
         self.daemons["slurmd"].kill()
         self.daemons["slurmd"].wait()
+
+    def crash_node(self) -> None:
+        """Kill slurmd and every process of the node's jobs, as when its power fails."""
+        self.kill_slurmd()
         while processes := self.processes(of_jobs=True):
             for process in processes:
                 with contextlib.suppress(ProcessLookupError):

@@ -18,7 +18,6 @@ import os
 import random
 import re
 import shlex
-import signal
 import subprocess
 import sys
 import tempfile
@@ -28,7 +27,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from cluster import Cluster, wait_until
-from conftest import SAMPLE_CORPUS, copy_project
+from conftest import SAMPLE_CORPUS, copy_project, result
 
 from utils import download_model, runs
 
@@ -90,12 +89,10 @@ class Grid:
         found = {}
         for mix in self.langs:
             run = self.run(mix)
-            records = json.loads((run.outputs / "train.json").read_text())
-            epochs = [(r["epoch"], r["loss"], r["learning_rate"], r["validation"]) for r in records]
             files = sorted((run.outputs / "eval").glob("*.json"))
             scores = {path.stem: json.loads(path.read_text())["metrics"] for path in files}
             assert sorted(scores) == EVAL_LANGS, scores
-            found[mix] = runs.sha256_of(run.models / "model.safetensors"), epochs, scores
+            found[mix] = *result(run), scores
         return found
 
 
@@ -149,23 +146,14 @@ class Disturber:
             self.cluster.ask("scontrol", "update", f"JobId={number}", "TimeLimit=1440")
 
     def preemption(self, mix: str, number: str) -> None:
-        urgent = [
-            "sbatch",
-            "--partition=urgent",
-            "--cpus-per-task=2",
-            "--mem=1",
-            "--output=/dev/null",
-            "--wrap=sleep 0.5",
-        ]
-        self.restart_after(number, *urgent)
+        whole_node = ["--partition=urgent", "--cpus-per-task=2", "--mem=1"]
+        self.restart_after(number, "sbatch", *whole_node, "--output=/dev/null", "--wrap=sleep 0.5")
 
     def requeue(self, mix: str, number: str) -> None:
         self.restart_after(number, "scontrol", "requeue", number)
 
     def slurmd_killed(self, mix: str, number: str) -> None:
-        slurmd = self.cluster.daemons["slurmd"]
-        slurmd.send_signal(signal.SIGKILL)
-        slurmd.wait()
+        self.cluster.kill_slurmd()
         time.sleep(self.chance.uniform(0, 2))
         self.cluster.start_slurmd()
 
