@@ -129,12 +129,12 @@ def evaluate_language(
     run: Run, file: corpus_load.CorpusFile, expected: dict, model: Any, tokenizer: Any, args: argparse.Namespace
 ) -> dict[str, Any]:
     """Predict the language's test texts, write its three files, and return its scores."""
-    from utils import classifier
+    from utils import classifier, tokens
 
     began = time.monotonic()
     eval_lang, registers = expected["eval_lang"], expected["registers"]
     precision = classifier.choose_precision(args.precision)
-    dataset = corpus_load.tokenize(file.texts, tokenizer, expected["max_length"], registers)
+    dataset = tokens.tokenize(file.texts, tokenizer, expected["max_length"], registers)
     probabilities = classifier.predict(model, dataset, tokenizer, args.batch_size, precision)
     predicted = probabilities.argmax(axis=1)
     confusion = metrics.count_confusions(dataset["labels"][:].numpy(), predicted, len(registers))

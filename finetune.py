@@ -24,8 +24,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from utils import corpus_load, download_model, options, runs
-from utils.runs import Run, RunError
+from utils import corpus_load, download_model, model_card, options, records, runs
+from utils.runs import Run
 
 TEXTS_SHOWN = 50_000  # the default number of epochs shows the model this many texts
 PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "datasets", "numpy")
@@ -150,79 +150,6 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
     return args, run
 
 
-# ---- is there anything to do? ----
-
-
-def run_settings(args: argparse.Namespace, corpus: Path, registers: list[str]) -> dict[str, Any]:
-    """Return everything that decides the trained weights: arguments, corpus files, number of processes."""
-    chosen = {key: value for key, value in vars(args).items() if key not in ("subfolder", "overwrite", "corpus_path")}
-    files = {}
-    for lang in args.train_langs:
-        path = corpus / "corpus" / "train" / f"{lang}.tsv"
-        files[f"train/{lang}.tsv"] = runs.sha256_of(path) if path.is_file() else None
-    return {**chosen, "registers": registers, **files, "processes": int(os.environ.get("WORLD_SIZE", 1))}
-
-
-def earlier_record(run: Run) -> dict[str, Any] | None:
-    """Return the record of the run's training, or of its beginning if there is something to go on from; else None."""
-    if (run.outputs / "run.json").is_file():
-        return runs.read_json(run.outputs / "run.json", "--overwrite trains anew")
-    if any(run.checkpoints.glob("checkpoint-*")):
-        return runs.read_json(run.checkpoints / "started.json", "--overwrite starts anew")
-    return None
-
-
-def is_finished(run: Run, settings: dict[str, Any]) -> bool:
-    """Tell whether the run is trained; RunError if it was begun with other settings, or if its model is gone."""
-    record_file, weights = run.outputs / "run.json", run.models / "model.safetensors"
-    earlier = earlier_record(run)
-    if earlier:
-        check_same(run, earlier["settings"], settings)
-    if not record_file.is_file():
-        if weights.is_file() and not run.checkpoints.is_dir():
-            raise RunError(
-                f"{runs.shown(record_file)}: expected the record of the model in {runs.shown(run.models)}, "
-                "found none; --overwrite trains it anew"
-            )
-        return False
-    if not weights.is_file():
-        raise RunError(
-            f"{runs.shown(weights)}: expected the model that {runs.shown(record_file)} tells of, found "
-            "none; --overwrite trains it anew"
-        )
-    return True
-
-
-def check_same(run: Run, old: dict[str, Any], new: dict[str, Any]) -> None:
-    """RunError that says which settings differ."""
-    found = runs.differences(old, new)
-    if found:
-        raise RunError(
-            f"{runs.shown(run.outputs)}: expected the settings it was started with, found others: "
-            f"{'; '.join(found)}. --overwrite starts anew, --subfolder NAME keeps both"
-        )
-
-
-def slurm_job() -> str | None:
-    return os.environ.get("SLURM_JOB_ID")
-
-
-def begun_by_this_job(run: Run) -> bool:
-    """Tell whether this is a Slurm job started again, and the run was begun by its earlier start."""
-    if int(os.environ.get("SLURM_RESTART_COUNT", 0)) == 0:
-        return False
-    earlier = earlier_record(run)
-    return earlier is not None and earlier.get("slurm_job") == slurm_job()
-
-
-def start_anew(run: Run) -> None:
-    """Remove all that an earlier training of this run left; what says "finished" goes first."""
-    (run.outputs / "run.json").unlink(missing_ok=True)
-    runs.remove_evaluations(run)
-    (run.outputs / "train.json").unlink(missing_ok=True)
-    shutil.rmtree(run.models, ignore_errors=True)
-
-
 # ---- the work ----
 
 
@@ -240,7 +167,7 @@ def train_run(args: argparse.Namespace, run: Run, corpus: Path, registers: list[
 
     from transformers import set_seed
 
-    from utils import checkpoints, classifier, trainer
+    from utils import checkpoints, classifier, tokens, trainer
 
     classifier.keep_freed_memory()
     with classifier.main_process_first():
@@ -252,8 +179,7 @@ def train_run(args: argparse.Namespace, run: Run, corpus: Path, registers: list[
         model = classifier.load_classifier(source, registers, args.attention_dropout)
         classifier.check_max_length(model, args.max_length)
         train_set, validation_set = (
-            corpus_load.tokenize(part, tokenizer, args.max_length, registers)
-            for part in (texts.train, texts.validation)
+            tokens.tokenize(part, tokenizer, args.max_length, registers) for part in (texts.train, texts.validation)
         )
         log.info(
             "%.1f %% of the training texts have more than %d tokens; the rest of them is not used",
@@ -298,13 +224,14 @@ def resume(run: Run, settings: dict[str, Any], texts_sha256: str, precision: str
     started_file = run.checkpoints / "started.json"
     if any(run.checkpoints.glob("checkpoint-*")):
         started = runs.read_json(started_file, "--overwrite starts anew")
-        check_same(run, {"training texts": started["texts_sha256"]}, {"training texts": texts_sha256})
+        records.check_same(run, {"training texts": started["texts_sha256"]}, {"training texts": texts_sha256})
         checkpoint = checkpoints.last_checkpoint(run)
         if checkpoint:
             return checkpoint, started["precision"]
     precision = classifier.choose_precision(precision)
-    start_anew(run)
-    started = {"settings": settings, "texts_sha256": texts_sha256, "precision": precision, "slurm_job": slurm_job()}
+    records.start_anew(run)
+    slurm_job = records.slurm_job()
+    started = {"settings": settings, "texts_sha256": texts_sha256, "precision": precision, "slurm_job": slurm_job}
     runs.write_json(started_file, started)
     return None, precision
 
@@ -320,13 +247,13 @@ def finish(
 
     state = checkpoints.load_state(checkpoints.last_checkpoint(run))
     best = checkpoints.best_checkpoint(run, state)
-    records = checkpoints.epoch_records(state)
+    epochs = checkpoints.epoch_records(state)
     best_epoch = state.best_global_step // checkpoints.steps_per_epoch(state)
     for path in [best / "config.json", *best.glob("*.safetensors"), *best.glob("*token*"), *best.glob("vocab*")]:
         runs.copy_file(path, run.models / path.name)
-    registers = settings["registers"]
-    runs.write_text(run.models / "README.md", model_card(args, run, registers, report, records[best_epoch - 1]))
-    runs.write_json(run.outputs / "train.json", records)
+    card = model_card.model_card(args, run, settings["registers"], report, epochs[best_epoch - 1])
+    runs.write_text(run.models / "README.md", card)
+    runs.write_json(run.outputs / "train.json", epochs)
     record = {
         "model_name": args.model_name,
         "train_langs": args.train_langs,
@@ -334,16 +261,16 @@ def finish(
         "settings": settings,
         "precision": precision,
         "corpus": {"path": str(corpus), **report},
-        "epochs": len(records),
+        "epochs": len(epochs),
         "best_epoch": best_epoch,
-        "validation": records[best_epoch - 1]["validation"],
+        "validation": epochs[best_epoch - 1]["validation"],
         "weights_sha256": runs.sha256_of(run.models / "model.safetensors"),
         "commit": runs.code_version(),
         "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
         "device": classifier.describe_device(),
-        "slurm_job": slurm_job(),
+        "slurm_job": records.slurm_job(),
         "peak_memory_bytes": classifier.peak_memory(),
-        "seconds": round(sum(r["seconds"] + r["validation_seconds"] for r in records), 1),
+        "seconds": round(sum(r["seconds"] + r["validation_seconds"] for r in epochs), 1),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     runs.write_json(run.outputs / "run.json", record)
@@ -351,7 +278,7 @@ def finish(
     log.info(
         "best epoch %d of %d, validation macro_f1 %.3f; model in %s, record in %s",
         best_epoch,
-        len(records),
+        len(epochs),
         record["validation"]["macro_f1"],
         runs.shown(run.models),
         runs.shown(run.outputs),
@@ -366,37 +293,16 @@ def finish(
     )
 
 
-def model_card(args: argparse.Namespace, run: Run, registers: list[str], report: dict, best: dict[str, Any]) -> str:
-    """Return the README.md of a fine-tuned model."""
-    n_train = sum(sum(counts.values()) for counts in report["train"].values())
-    n_validation = sum(sum(counts.values()) for counts in report["validation"].values())
-    return f"""# {run.name}
-
-A classifier of the register of a text: {args.checkpoint} fine-tuned on {n_train} texts of
-{", ".join(args.train_langs)}. Its answers: {", ".join(registers)}.
-
-    from transformers import pipeline
-    classify = pipeline("text-classification", model="{runs.shown(run.models)}")
-    classify("a text", truncation=True, max_length={args.max_length})
-
-Epoch {best["epoch"]} was the best on {n_validation} held-out texts of the same languages: macro-F1
-{best["validation"]["macro_f1"]:.3f}, accuracy {best["validation"]["micro_f1"]:.3f}. It was chosen on these texts, so
-expect a little less on others; on languages it was not trained on, expect what evaluate.py measures.
-Only the first {args.max_length} tokens of a text are read. One register is answered for every text, also for
-texts of no register it knows. Options, corpus and versions are in {runs.shown(run.outputs)}/run.json.
-"""
-
-
 def main(argv: list[str] | None = None) -> int:
     args, run = parse_args(argv)
     runs.keep_one_gpu()
     corpus = corpus_load.find_corpus(args.corpus_path)
     registers = list(corpus_load.load_registers(corpus))
-    settings = run_settings(args, corpus, registers)
-    if args.overwrite and not begun_by_this_job(run):
+    settings = records.run_settings(args, corpus, registers)
+    if args.overwrite and not records.begun_by_this_job(run):
         if int(os.environ.get("RANK", 0)) == 0:
-            start_anew(run)
-    elif is_finished(run, settings):
+            records.start_anew(run)
+    elif records.is_finished(run, settings):
         shutil.rmtree(run.checkpoints, ignore_errors=True)  # left if the run was interrupted just then
         log.info("%s: trained already, nothing to do (--overwrite trains anew)", runs.shown(run.outputs))
         return 0

@@ -61,7 +61,7 @@ def train_once(args: argparse.Namespace) -> dict[str, float]:
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
 
     import finetune
-    from utils import classifier, trainer
+    from utils import classifier, tokens, trainer
 
     names = ["--model-name=x", "--train-langs=x", f"--checkpoint={args.checkpoint}"]
     settings, _ = finetune.parse_args([*names, f"--batch-size={args.batch_size}", *args.rest])
@@ -74,7 +74,7 @@ def train_once(args: argparse.Namespace) -> dict[str, float]:
         model = classifier.load_classifier(args.checkpoint, registers, settings.attention_dropout)
     else:
         model = classifier.load_classifier(args.checkpoint, registers)
-    dataset = corpus_load.tokenize(texts, tokenizer, args.max_length, registers)
+    dataset = tokens.tokenize(texts, tokenizer, args.max_length, registers)
     with tempfile.TemporaryDirectory() as folder:
         if args.way == "ours":
             run = runs.Run("x", Path(folder) / "outputs", Path(folder) / "models")
@@ -104,7 +104,7 @@ def predict_once(args: argparse.Namespace) -> dict[str, float]:
     """Evaluate --langs one after the other with Trainer.predict; return what was processed."""
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
-    from utils import classifier
+    from utils import classifier, tokens
 
     registers = list(corpus_load.load_registers(args.corpus))
     tokenizer = classifier.load_tokenizer(args.checkpoint)
@@ -119,7 +119,7 @@ def predict_once(args: argparse.Namespace) -> dict[str, float]:
         )
         for lang in args.langs:
             texts = corpus_load.read_file(args.corpus, "test", lang, registers).texts
-            dataset = corpus_load.tokenize(texts, tokenizer, args.max_length, registers)
+            dataset = tokens.tokenize(texts, tokenizer, args.max_length, registers)
             predictor.predict(dataset.select_columns(["input_ids", "labels"]))
             lengths += dataset["length"][:].tolist()
     return {"texts": len(lengths), "flops": encoder_flops(model, lengths, training=False)}

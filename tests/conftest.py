@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+import finetune  # noqa: E402
 from utils import download_model, runs  # noqa: E402
 
 SAMPLE_CORPUS = ROOT / "tests" / "sample-corpus"
@@ -30,6 +31,8 @@ SCRIPTS = (
     "run_train.sh",
     "run_eval.sh",
 )
+
+FAST = ["--max-length=64", "--learning-rate=1e-3", "--patience=0"]
 
 WriteCorpus = Callable[..., Path]
 
@@ -63,6 +66,32 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Let runs of this process lie under a temporary folder instead of the repository."""
     monkeypatch.setattr(runs, "ROOT", tmp_path)
     return tmp_path
+
+
+def words(register, i):
+    """A text whose register shows in its words only, and differs from the others of the register."""
+    marks = {"IN": "is a kind of", "OP": "we should never", "LY": "oh la la"}
+    return f"{marks[register]} {['bread', 'river', 'bicycle', 'library', 'garden', 'winter'][i % 6]} {i}"
+
+
+@pytest.fixture
+def corpus(write_corpus):
+    train = [(register, words(register, i)) for i in range(34) for register in REGISTERS][:100]
+    test = [(register, words(register, i)) for i in range(100, 110) for register in REGISTERS]
+    return write_corpus({"train/en": train, "train/fr": train[:60], "test/en": test, "test/fr": test})
+
+
+@pytest.fixture
+def train(root, corpus, tiny):
+    """Return a function that fine-tunes in this process, and gives the run's folders back."""
+
+    def train(*options, model_name="tiny", langs=("en",), subfolder="", expect=0):
+        names = [f"--model-name={model_name}", "--train-langs", *langs, f"--subfolder={subfolder}"]
+        code = finetune.main([*names, f"--corpus-path={corpus}", f"--checkpoint={tiny}", *FAST, *options])
+        assert code == expect
+        return runs.run_paths(model_name, list(langs), subfolder)
+
+    return train
 
 
 @pytest.fixture
@@ -119,3 +148,15 @@ def finish(process: subprocess.Popen, expect: int = 0) -> str:
     out, err = process.communicate(timeout=300)
     assert process.returncode == expect, err
     return out + err
+
+
+def weights(run):
+    return runs.sha256_of(run.models / "model.safetensors")
+
+
+def record(run):
+    return json.loads((run.outputs / "run.json").read_text())
+
+
+def epochs(run):
+    return json.loads((run.outputs / "train.json").read_text())

@@ -1,4 +1,4 @@
-"""Reading a corpus: every trap of the format, the audit, the split, the tokens."""
+"""Reading a corpus: every trap of the format, the audit, the split."""
 
 import csv
 import json
@@ -7,13 +7,12 @@ import os
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 from conftest import ROOT, SAMPLE_CORPUS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from utils import classifier, corpus_load
+from utils import classifier, corpus_load, tokens
 from utils.corpus_load import CorpusError, load_training_texts, read_file
 
 REGISTERS = ["IN", "OP", "LY"]
@@ -192,7 +191,7 @@ def test_text_register_and_language_never_part(write_corpus, tiny):
     texts = split(corpus, ["en", "fr", "sv"])
     tokenizer = classifier.load_tokenizer(tiny)
     for part in (texts.train, texts.validation):
-        dataset = corpus_load.tokenize(part, tokenizer, 64, REGISTERS)
+        dataset = tokens.tokenize(part, tokenizer, 64, REGISTERS)
         for text, row in zip(part, dataset, strict=True):
             assert text.text.startswith(f"{text.lang} {text.register} ")
             assert row["input_ids"].tolist() == tokenizer(text.text)["input_ids"]
@@ -257,46 +256,6 @@ def test_a_broken_test_file_of_another_language_is_named_and_passed_over(write_c
 def test_too_few_texts_to_split_are_an_error(write_corpus):
     with pytest.raises(CorpusError, match="expected enough texts"):
         split(write_corpus({"train/en": [("IN", "a"), ("OP", "b")]}), ["en"])
-
-
-# ---- tokens ----
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=3), st.data())
-def test_the_first_tokens_are_those_of_the_whole_text(tiny, glue, data):
-    words = data.draw(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8), min_size=1))
-    text = glue.join([" ".join(words), *words] * 6)
-    tokenizer = classifier.load_tokenizer(tiny)
-    whole = tokenizer(text)["input_ids"]
-    for max_length in (8, 32):
-        (ids,), (over,) = corpus_load._first_tokens([text], tokenizer, max_length)
-        assert over == (len(whole) > max_length)
-        assert ids == (whole[: max_length - 1] + whole[-1:] if over else whole)
-
-
-def test_the_first_tokens_are_those_of_the_whole_text_in_the_sample_corpus(tiny):
-    tokenizer = classifier.load_tokenizer(tiny)
-    registers = corpus_load.load_registers(SAMPLE_CORPUS)
-    longest = 0
-    for lang in corpus_load.list_languages(SAMPLE_CORPUS, "test"):
-        texts = read_file(SAMPLE_CORPUS, "test", lang, registers).texts
-        dataset = corpus_load.tokenize(texts, tokenizer, 64, list(registers))
-        for text, row in zip(texts, dataset, strict=True):
-            whole = tokenizer(text.text)["input_ids"]
-            longest = max(longest, len(whole))
-            assert row["input_ids"].tolist() == (whole if len(whole) <= 64 else whole[:63] + whole[-1:])
-            assert bool(row["over"]) == (len(whole) > 64)
-            assert row["length"] == len(row["input_ids"])
-    assert longest > 512  # the sample corpus holds texts longer than a model can read
-
-
-def test_tokens_are_held_compactly(tiny):
-    tokenizer = classifier.load_tokenizer(tiny)
-    texts = [corpus_load.Text("en", i, i, "IN", "word " * 600) for i in range(1500)]
-    dataset = corpus_load.tokenize(texts, tokenizer, 512, REGISTERS)
-    assert np.asarray(dataset["length"]).tolist() == [512] * 1500
-    assert dataset.data.nbytes < 1500 * (512 * 4 + 50)  # four bytes a token
 
 
 # ---- the sample corpus itself ----

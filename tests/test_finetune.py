@@ -1,69 +1,22 @@
-"""Fine-tuning: it learns, it learns the same however it is cut or interrupted, and it refuses what it must."""
+"""Fine-tuning: it learns, and it learns the same however it is cut."""
 
 import json
 import os
 import random
 import shutil
 import stat
-import time
 
 import numpy as np
 import pytest
 import torch
-from conftest import REGISTERS, SAMPLE_CORPUS, finish, start
+from conftest import FAST, REGISTERS, SAMPLE_CORPUS, epochs, finish, record, start, weights
 from safetensors.torch import load_file
 from transformers import set_seed
 
 import evaluate
 import finetune
-from utils import classifier, corpus_load, runs, trainer
-from utils.runs import RunError, run_paths
-
-FAST = ["--max-length=64", "--learning-rate=1e-3", "--patience=0"]
-
-
-def words(register, i):
-    """A text whose register shows in its words only, and differs from the others of the register."""
-    marks = {"IN": "is a kind of", "OP": "we should never", "LY": "oh la la"}
-    return f"{marks[register]} {['bread', 'river', 'bicycle', 'library', 'garden', 'winter'][i % 6]} {i}"
-
-
-@pytest.fixture
-def corpus(write_corpus):
-    train = [(register, words(register, i)) for i in range(34) for register in REGISTERS][:100]
-    test = [(register, words(register, i)) for i in range(100, 110) for register in REGISTERS]
-    return write_corpus({"train/en": train, "train/fr": train[:60], "test/en": test, "test/fr": test})
-
-
-@pytest.fixture
-def train(root, corpus, tiny):
-    """Return a function that fine-tunes in this process, and gives the run's folders back."""
-
-    def train(*options, model_name="tiny", langs=("en",), subfolder="", expect=0):
-        names = [f"--model-name={model_name}", "--train-langs", *langs, f"--subfolder={subfolder}"]
-        code = finetune.main([*names, f"--corpus-path={corpus}", f"--checkpoint={tiny}", *FAST, *options])
-        assert code == expect
-        return run_paths(model_name, list(langs), subfolder)
-
-    return train
-
-
-def weights(run):
-    return runs.sha256_of(run.models / "model.safetensors")
-
-
-def record(run):
-    return json.loads((run.outputs / "run.json").read_text())
-
-
-def epochs(run):
-    return json.loads((run.outputs / "train.json").read_text())
-
-
-def without_times(records):
-    timed = ("seconds", "validation_seconds", "texts_per_second", "tokens_per_second")
-    return [{key: value for key, value in entry.items() if key not in timed} for entry in records]
-
+from utils import classifier, corpus_load, runs, tokens, trainer
+from utils.runs import run_paths
 
 # ---- it learns ----
 
@@ -79,7 +32,7 @@ def test_it_memorises_50_texts(root, write_corpus, tiny):
     corpus = write_corpus({"train/en": sample_rows("train")[:50]}, registers)
     tokenizer, model = classifier.load_tokenizer(tiny), classifier.load_classifier(tiny, list(registers))
     texts = corpus_load.read_file(corpus, "train", "en", registers).texts
-    fifty = corpus_load.tokenize(texts, tokenizer, 128, list(registers))
+    fifty = tokens.tokenize(texts, tokenizer, 128, list(registers))
     args, run = finetune.parse_args(["--model-name=tiny", "--train-langs=en", "--learning-rate=2e-3", "--batch-size=8"])
     trainer.train(run, model, tokenizer, fifty, fifty, args, num_epochs=40, precision="fp32", resume_from=None)
     assert len(fifty) == 50
@@ -129,7 +82,7 @@ def test_an_epochs_loss_is_the_mean_over_its_texts_and_epochs_are_in_order(train
     ).train
     set_seed(42)
     model, tokenizer = classifier.load_classifier(no_dropout, registers), classifier.load_tokenizer(no_dropout)
-    dataset = corpus_load.tokenize(texts, tokenizer, 64, registers)
+    dataset = tokens.tokenize(texts, tokenizer, 64, registers)
     right = classifier.predict(model, dataset, tokenizer, 16, "fp32")[np.arange(len(texts)), dataset["labels"][:]]
     for entry in epochs(run):
         assert entry["loss"] == pytest.approx(-np.log(right).mean(), rel=1e-4)
@@ -262,148 +215,3 @@ def test_run_json_tells_everything_that_decided_the_weights(train, corpus):
 
 
 FAST_SETTINGS = {"learning_rate": 1e-3, "patience": 0, "max_length": 64, "seed": 42, "batch_size": 16, "processes": 1}
-
-
-# ---- run again ----
-
-
-def test_a_finished_run_is_not_trained_again(project, corpus):
-    command = ["finetune.py", "--model-name=tiny", "--train-langs", "en", "fr", "--num-epochs=1", *FAST]
-    finish(start(project, *command, corpus=corpus))
-    began = time.monotonic()
-    out = finish(
-        start(project, *[c.replace("en", "en-fr") if c == "en" else c for c in command if c != "fr"], corpus=corpus)
-    )
-    assert "trained already" in out
-    assert time.monotonic() - began < 20  # it loads no model; its time is measured elsewhere
-
-
-def test_other_options_or_another_corpus_are_refused_by_name(train, corpus):
-    run = train("--num-epochs=1")
-    before = weights(run)
-    with pytest.raises(RunError, match="num_epochs was 1, is now 2.*--overwrite.*--subfolder"):
-        train("--num-epochs=2")
-    with open(corpus / "corpus" / "train" / "en.tsv", "a", encoding="utf-8") as file:
-        file.write("IN	one more text\n")
-    with pytest.raises(RunError, match=r"train/en\.tsv was [0-9a-f]{12}…, is now"):
-        train("--num-epochs=1")
-    assert weights(run) == before
-    train("--num-epochs=2", "--overwrite")
-    assert len(epochs(run)) == 2
-
-
-def test_a_model_whose_record_is_gone_is_not_overwritten_unasked(train):
-    run = train("--num-epochs=1")
-    (run.outputs / "run.json").unlink()
-    with pytest.raises(RunError, match="expected the record of the model"):
-        train("--num-epochs=1")
-    assert (run.models / "model.safetensors").is_file()
-
-
-def test_a_new_training_removes_old_evaluations(train):
-    run = train("--num-epochs=1")
-    drawn = [run.outputs / "cfm.png", run.outputs / "cfm.pdf", run.outputs / "errors" / "xx.tsv"]
-    for path in (run.scores("xx"), run.confusions("xx"), run.predictions("xx"), run.outputs / "eval.json", *drawn):
-        runs.write_text(path, "{}")
-    train("--num-epochs=1", "--seed=1", "--overwrite")
-    assert sorted(path.name for path in run.outputs.rglob("*")) == ["run.json", "train.json"]
-
-
-# ---- refused ----
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--precision=fp16"], "expected a GPU, found none"),
-        (["--max-length=513"], "expected at most 512"),
-        (["--checkpoint=/nowhere/at-all"], "expected a model on the Hugging Face Hub, found"),
-    ],
-)
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_what_cannot_be_is_refused_in_one_line(train, options, message, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(RunError, match=message) as error:
-        train(*options)
-    assert "\n" not in str(error.value)
-    assert epochs(train("--num-epochs=1"))  # what could not start leaves nothing behind that stands in the way
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        ["--model-name", "nobody-knows", "--train-langs", "en"],
-        ["--model-name", "tiny", "--train-langs", "en", "en"],
-        ["--model-name", "tiny", "--train-langs", "../en"],
-        ["--model-name", "../tiny", "--train-langs", "en", "--checkpoint", "x"],
-        ["--model-name", "tiny", "--train-langs", "en", "--subfolder", "../x"],
-        ["--model-name", "tiny", "--train-langs", "en", "--subfolder", "/tmp/x"],
-        ["--model-name", "tiny", "--train-langs", "en", "--subfolder", "pretrained"],
-        ["--model-name", "tiny", "--train-langs", "en", "--batch-size", "0"],
-        ["--model-name", "tiny", "--train-langs", "en", "--validation-size", "1"],
-        ["--model-name", "tiny", "--train-langs", "en", "--learning-rate", "nan"],
-        ["--train-langs", "en"],
-        ["--model-name", "tiny"],
-    ],
-)
-def test_wrong_use_ends_with_2(options, capsys):
-    with pytest.raises(SystemExit) as end:
-        finetune.main(options)
-    assert end.value.code == 2
-    assert "Traceback" not in capsys.readouterr().err
-
-
-def test_several_slurm_tasks_without_torchrun_are_refused(monkeypatch, capsys):
-    monkeypatch.setenv("SLURM_NTASKS", "2")
-    with pytest.raises(SystemExit):
-        finetune.main(["--model-name", "tiny", "--train-langs", "en"])
-    assert "torchrun" in capsys.readouterr().err
-
-
-def test_an_error_is_one_line_and_exit_1(project, tmp_path):
-    out = finish(start(project, "finetune.py", "--model-name=tiny", "--train-langs=en", corpus=tmp_path), expect=1)
-    assert out.startswith("finetune.py: ") and out.count("\n") == 1 and "--corpus-path" in out
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_it_trains_on_the_cpu_and_says_so(train, caplog):
-    caplog.set_level("INFO")
-    train("--num-epochs=1")
-    assert "training on CPU" in caplog.text
-
-
-def test_a_checkpoint_with_pickled_weights_only_is_refused(tiny, tmp_path):
-    folder = shutil.copytree(tiny, tmp_path / "pickled")
-    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(RunError, match="pickled weights are never loaded"):
-        classifier.load_classifier(folder, ["A", "B"])
-
-
-def test_a_half_precision_checkpoint_is_trained_in_float32(tiny, tmp_path):
-    folder = shutil.copytree(tiny, tmp_path / "half")
-    model = classifier.load_classifier(folder, ["A", "B"]).half()
-    model.save_pretrained(folder)
-    assert classifier.load_classifier(folder, ["A", "B"]).dtype == torch.float32
-
-
-def test_precision_and_kernels_follow_the_gpus_capability(monkeypatch):
-    """Facts of GPUs that no test machine has: which precision each capability gets, which torch lacks its kernels."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
-    chosen = {}
-    for capability in [(6, 1), (7, 0), (7, 5), (8, 0), (9, 0)]:
-        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda capability=capability: capability)
-        monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_61", "sm_70", "sm_75", "sm_80", "sm_90"])
-        chosen[capability] = classifier.choose_precision("auto")
-    assert list(chosen.values()) == ["fp32", "fp16", "fp16", "bf16", "bf16"]
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 0))
-    with pytest.raises(RunError, match="--precision bf16"):
-        classifier.choose_precision("bf16")
-    for built_for, fits in ((["sm_75", "sm_80", "sm_90"], False), (["sm_70", "sm_80"], True), (["compute_60"], True)):
-        monkeypatch.setattr(torch.cuda, "get_arch_list", lambda built_for=built_for: built_for)
-        if fits:
-            assert classifier.choose_precision("auto") == "fp16"
-        else:
-            with pytest.raises(RunError, match="expected a torch with kernels for sm_70"):
-                classifier.choose_precision("auto")

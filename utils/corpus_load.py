@@ -1,4 +1,4 @@
-"""Read a register-labelled corpus, audit it, split it, and tokenise it.
+"""Read a register-labelled corpus, audit it, and split it.
 
 The layout is register-corpus's:
 
@@ -23,21 +23,16 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from utils.runs import ROOT, RunError
 
-if TYPE_CHECKING:
-    from datasets import Dataset
-    from transformers import PreTrainedTokenizerBase
-
 CORPUS_PATH = "../register-corpus"  # where the corpus lies, relative to this repository
 
 UNUSED = "unused"  # the label of rows that the corpus's author set aside
 DISTR = "distr"  # the training mix that is no language
-CHARS_PER_TOKEN = 8  # a first guess at how much of a long text max_length tokens need
 
 log = logging.getLogger(__name__)
 
@@ -331,66 +326,3 @@ def _hash_texts(texts: Iterable[Text]) -> str:
     for text in texts:
         digest.update(json.dumps([text.lang, text.register, text.text]).encode())
     return digest.hexdigest()
-
-
-# ---- tokens ----
-
-
-def tokenize(
-    texts: Sequence[Text], tokenizer: "PreTrainedTokenizerBase", max_length: int, registers: Sequence[str]
-) -> "Dataset":
-    """Return the texts as a datasets.Dataset in torch format, in memory, in the order given.
-
-    Columns: input_ids (the first max_length tokens, special ones included), labels (label ids in the
-    registers' order), length (tokens kept), over (whether the text has more than max_length tokens).
-    """
-    from datasets import Dataset, Features, List, Value, concatenate_datasets
-
-    features = Features(
-        {"input_ids": List(Value("int32")), "labels": Value("int64"), "length": Value("int32"), "over": Value("bool")}
-    )
-    label_ids = {register: index for index, register in enumerate(registers)}
-    parts = []
-    for start in range(0, len(texts), 1000):  # a thousand texts' tokens at a time as Python lists
-        part = texts[start : start + 1000]
-        input_ids, over = _first_tokens([text.text for text in part], tokenizer, max_length)
-        columns = {
-            "input_ids": input_ids,
-            "labels": [label_ids[text.register] for text in part],
-            "length": [len(ids) for ids in input_ids],
-            "over": over,
-        }
-        parts.append(Dataset.from_dict(columns, features=features))
-    return concatenate_datasets(parts).with_format("torch")
-
-
-def _first_tokens(
-    texts: list[str], tokenizer: "PreTrainedTokenizerBase", max_length: int
-) -> tuple[list[list[int]], list[bool]]:
-    """Return each text's first max_length tokens, and whether it has more.
-
-    Only the beginning of a long text is tokenised, up to a blank, where no tokenizer's word goes on:
-    its tokens are those of the whole text. If they don't fill max_length, the whole text is taken.
-    """
-    beginnings = [_beginning(text, CHARS_PER_TOKEN * max_length) for text in texts]
-    input_ids, over = _encode(beginnings, tokenizer, max_length)
-    too_short = [i for i in range(len(texts)) if len(beginnings[i]) < len(texts[i]) and not over[i]]
-    if too_short:
-        whole_ids, whole_over = _encode([texts[i] for i in too_short], tokenizer, max_length)
-        for i, ids, is_over in zip(too_short, whole_ids, whole_over, strict=True):
-            input_ids[i], over[i] = ids, is_over
-    return input_ids, over
-
-
-def _beginning(text: str, n_chars: int) -> str:
-    blank = text.find(" ", n_chars)
-    return text if blank < 0 else text[:blank]
-
-
-def _encode(
-    texts: list[str], tokenizer: "PreTrainedTokenizerBase", max_length: int
-) -> tuple[list[list[int]], list[bool]]:
-    encoded = tokenizer(
-        texts, truncation=True, max_length=max_length, return_attention_mask=False, return_token_type_ids=False
-    )
-    return encoded["input_ids"], [bool(encoding.overflowing) for encoding in encoded.encodings]

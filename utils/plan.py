@@ -22,8 +22,7 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import evaluate
-import finetune
-from utils import corpus_load, download_model, runs
+from utils import corpus_load, download_model, records, runs
 from utils.grid import GridRun, parse_args, parse_runs, queued_jobs
 from utils.runs import ROOT, RunError
 
@@ -127,11 +126,11 @@ def nothing_to_train(entry: GridRun) -> bool:
     if entry.train_args.overwrite:
         return False
     corpus = corpus_load.find_corpus(entry.train_args.corpus_path)
-    settings = finetune.run_settings(entry.train_args, corpus, list(corpus_load.load_registers(corpus)))
-    earlier = finetune.earlier_record(entry.run)
+    settings = records.run_settings(entry.train_args, corpus, list(corpus_load.load_registers(corpus)))
+    earlier = records.earlier_record(entry.run)
     if earlier:
         settings["processes"] = earlier["settings"]["processes"]  # known on the node only
-    return finetune.is_finished(entry.run, settings)
+    return records.is_finished(entry.run, settings)
 
 
 def nothing_to_evaluate(entry: GridRun) -> bool:

@@ -1,0 +1,47 @@
+"""Loading a classifier and choosing its precision: what is refused, what follows from the GPU."""
+
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from utils import classifier
+from utils.runs import RunError
+
+
+def test_a_checkpoint_with_pickled_weights_only_is_refused(tiny, tmp_path):
+    folder = shutil.copytree(tiny, tmp_path / "pickled")
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(RunError, match="pickled weights are never loaded"):
+        classifier.load_classifier(folder, ["A", "B"])
+
+
+def test_a_half_precision_checkpoint_is_trained_in_float32(tiny, tmp_path):
+    folder = shutil.copytree(tiny, tmp_path / "half")
+    model = classifier.load_classifier(folder, ["A", "B"]).half()
+    model.save_pretrained(folder)
+    assert classifier.load_classifier(folder, ["A", "B"]).dtype == torch.float32
+
+
+def test_precision_and_kernels_follow_the_gpus_capability(monkeypatch):
+    """Facts of GPUs that no test machine has: which precision each capability gets, which torch lacks its kernels."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
+    chosen = {}
+    for capability in [(6, 1), (7, 0), (7, 5), (8, 0), (9, 0)]:
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda capability=capability: capability)
+        monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_61", "sm_70", "sm_75", "sm_80", "sm_90"])
+        chosen[capability] = classifier.choose_precision("auto")
+    assert list(chosen.values()) == ["fp32", "fp16", "fp16", "bf16", "bf16"]
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 0))
+    with pytest.raises(RunError, match="--precision bf16"):
+        classifier.choose_precision("bf16")
+    for built_for, fits in ((["sm_75", "sm_80", "sm_90"], False), (["sm_70", "sm_80"], True), (["compute_60"], True)):
+        monkeypatch.setattr(torch.cuda, "get_arch_list", lambda built_for=built_for: built_for)
+        if fits:
+            assert classifier.choose_precision("auto") == "fp16"
+        else:
+            with pytest.raises(RunError, match="expected a torch with kernels for sm_70"):
+                classifier.choose_precision("auto")
