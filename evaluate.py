@@ -11,11 +11,16 @@ Writes  in outputs/[SUBFOLDER/]MODEL-LANGS/, for each language:
         and eval.json, all of eval/ put together
 Prints  a line per language: its scores and their signature
 Exit    0 all languages evaluated, or evaluated before; 1 unusable run or corpus, or a language that failed
-        (the others are evaluated all the same); 2 wrong use
+        (the others are evaluated all the same); 2 wrong use; 128 + N ended by signal N
 
 A language is skipped if this very model, by its weights' hash, was evaluated on this very test file with
 the same settings. The scores are defined in utils/metrics.py.
 """
+
+if __name__ == "__main__":  # first: a signal during the imports below is answered too
+    from utils import stop
+
+    stop.end_on_signals()
 
 import argparse
 import csv
@@ -201,7 +206,13 @@ def rebuild_eval_json(run: Run) -> dict[str, Any]:
     put_together: dict[str, Any] | None = None
     while True:
         files = sorted((run.outputs / "eval").glob("[!.]*.json"))
-        found = {path.stem: runs.read_json(path, "evaluate this language again") for path in files}
+        found = {}
+        for path in files:
+            try:
+                found[path.stem] = runs.read_json(path, "evaluate this language again")
+            except RunError:
+                if path.exists():  # else another process evaluates this language anew just now
+                    raise
         if found == put_together:
             return found
         runs.write_json(run.outputs / "eval.json", found)

@@ -13,6 +13,11 @@ Exit    0 trained, or trained before; 1 unusable corpus, checkpoint or run; 2 wr
         the same command goes on from there and ends with the same weights as if it had not been interrupted
 """
 
+if __name__ == "__main__":  # first: a signal during the imports below is answered too
+    from utils import stop
+
+    stop.end_on_signals()
+
 import argparse
 import datetime
 import logging
@@ -178,15 +183,17 @@ def train_run(args: argparse.Namespace, run: Run, corpus: Path, registers: list[
         set_seed(args.seed)  # the classifier's first weights are drawn as the model is loaded
         model = classifier.load_classifier(source, registers, args.attention_dropout)
         classifier.check_max_length(model, args.max_length)
+        num_epochs = args.num_epochs or math.ceil(TEXTS_SHOWN / len(texts.train))
+        checkpoints.check_room(run, model.num_parameters(), num_epochs)
         train_set, validation_set = (
             tokens.tokenize(part, tokenizer, args.max_length, registers) for part in (texts.train, texts.validation)
         )
+        tokenizer.backend_tokenizer.no_truncation()  # else it is saved with it, and read back as settings of its own
         log.info(
             "%.1f %% of the training texts have more than %d tokens; the rest of them is not used",
             100 * float(train_set["over"][:].float().mean()),
             args.max_length,
         )
-        num_epochs = args.num_epochs or math.ceil(TEXTS_SHOWN / len(train_set))
         log.info(
             "training on %s in %s, at most %d epochs%s",
             classifier.describe_device(),
@@ -194,19 +201,24 @@ def train_run(args: argparse.Namespace, run: Run, corpus: Path, registers: list[
             num_epochs,
             f", going on from {checkpoint.name}" if checkpoint else "",
         )
-        received = trainer.train(
-            run,
-            model,
-            tokenizer,
-            train_set,
-            validation_set,
-            args,
-            num_epochs=num_epochs,
-            precision=precision,
-            resume_from=checkpoint,
-        )
+        with checkpoints.disk_faults_named(run, model.num_parameters()):
+            received = trainer.train(
+                run,
+                model,
+                tokenizer,
+                train_set,
+                validation_set,
+                args,
+                num_epochs=num_epochs,
+                precision=precision,
+                resume_from=checkpoint,
+            )
         if received is not None:
-            log.warning("interrupted: the same command goes on from the checkpoint in %s", runs.shown(run.checkpoints))
+            log.warning(
+                "interrupted: the same command%s goes on from the checkpoint in %s",
+                ", without --overwrite," if args.overwrite and not records.slurm_job() else "",
+                runs.shown(run.checkpoints),
+            )
             return 128 + received
     if int(os.environ.get("RANK", 0)) == 0:
         finish(args, run, corpus, settings, texts.report, precision)
@@ -245,7 +257,7 @@ def finish(
     """
     from utils import checkpoints, classifier
 
-    state = checkpoints.load_state(checkpoints.last_checkpoint(run))
+    state = checkpoints.load_state(checkpoints.newest_checkpoint(run))
     best = checkpoints.best_checkpoint(run, state)
     epochs = checkpoints.epoch_records(state)
     best_epoch = state.best_global_step // checkpoints.steps_per_epoch(state)

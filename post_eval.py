@@ -13,26 +13,35 @@ Writes  in each run's folder   cfm.png           confusion matrices, a panel per
                                tve.csv           every score with its interval, in long form
                                per_register.csv  precision, recall, F1 and support of each register
 Prints  the macro-F1 (or --tve-metrics) tables, or with --compare the comparison
-Exit    0 all drawn, 1 nothing to draw, or damaged files (named; the rest is drawn), 2 wrong use
+Exit    0 all drawn, 1 nothing to draw, or damaged files (named; the rest is drawn), 2 wrong use,
+        128 + N ended by signal N
 
 Several base dirs are repetitions of the same grid with other seeds: cells show mean and standard deviation; what
 belongs to all of them is written to the folder that holds them. The scores are defined in utils/metrics.py, their
 intervals in utils/intervals.py. The same input gives the same bytes.
 """
 
+if __name__ == "__main__":  # first: a signal during the imports below is answered too
+    from utils import stop
+
+    stop.end_on_signals()
+
 import argparse
+import ctypes
 import logging
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from utils import options, runs
+from utils import options, runs, stop
 from utils.runs import RunError
 
 if TYPE_CHECKING:
     from utils.results import EvaluatedRun
 
 SEED = 0  # of the intervals
+PR_SET_PDEATHSIG = 1  # of Linux's prctl.h
 
 log = logging.getLogger("post_eval")
 
@@ -207,19 +216,32 @@ def main(argv: list[str] | None = None) -> int:
 def draw(args: argparse.Namespace, found: "list[EvaluatedRun]") -> None:
     """Draw what was asked for: confusion matrices in processes of their own, the rest meanwhile in this one."""
     from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
 
     from utils import cfm, errors  # noqa: F401  # loaded once here, not in each process
 
     chosen, eval_langs = ([], []) if args.ignore_cfm else select(args, "cfm", found)
     plain_args = argparse.Namespace(**{key: value for key, value in vars(args).items() if key != "parser"})
-    with ProcessPoolExecutor(args.jobs or os.cpu_count()) as pool:
+    with ProcessPoolExecutor(args.jobs or os.cpu_count(), initializer=end_with, initargs=(os.getpid(),)) as pool:
         drawn = [pool.submit(draw_confusions, (run, eval_langs, plain_args)) for run in chosen]
         for future in drawn:
             future.add_done_callback(lambda _: log.info("%d of %d drawn", sum(f.done() for f in drawn), len(drawn)))
         if not args.ignore_tve:
             draw_transfer(args, found)
-        for future in drawn:
-            future.result()
+        try:
+            for future in drawn:
+                future.result()
+        except BrokenProcessPool:
+            raise RunError("a process that drew was killed, for lack of memory maybe: --jobs 1 needs least") from None
+
+
+def end_with(parent: int) -> None:
+    """Let this process, which draws for another, end when that ends, however it does, and by no signal before."""
+    for number in stop.SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # which was quicker
+        os._exit(1)
 
 
 if __name__ == "__main__":

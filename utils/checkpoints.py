@@ -4,16 +4,19 @@ A checkpoint counts once its files are flushed to disk and their hashes are writ
 one that is whole is gone on from.
 """
 
+import contextlib
 import json
 import logging
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+from safetensors import SafetensorError
 from transformers import TrainerState
 
 from utils import runs
-from utils.runs import Run
+from utils.runs import Run, RunError
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +70,12 @@ def last_checkpoint(run: Run) -> Path | None:
     return None
 
 
+def newest_checkpoint(run: Run) -> Path:
+    """Return the newest checkpoint that was sealed. last_checkpoint, or the training itself, has proven it."""
+    sealed = (path.parent for path in run.checkpoints.glob("checkpoint-*/hashes.json"))
+    return max(sealed, key=lambda folder: int(folder.name.partition("-")[2]))
+
+
 def load_state(checkpoint: Path) -> TrainerState:
     return TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
 
@@ -74,3 +83,41 @@ def load_state(checkpoint: Path) -> TrainerState:
 def best_checkpoint(run: Run, state: TrainerState) -> Path | None:
     """Return the checkpoint of the epoch with the best validation macro-F1; None before the first validation."""
     return run.checkpoints / f"checkpoint-{state.best_global_step}" if state.best_global_step else None
+
+
+# ---- disk ----
+
+
+def check_room(run: Run, n_parameters: int, num_epochs: int) -> None:
+    """RunError if the disk has no room for this training, whose checkpoints would not fit, hours from now.
+
+    A checkpoint has the weights and AdamW's two means of each. The best, the last and the one that is being written
+    are there at once; then the model. A user's quota can't be seen: that ends at the write that does not fit.
+    """
+    weights = 4 * n_parameters
+    needed = (3 * min(num_epochs, 3) + 1) * weights
+    there = sum(path.stat().st_size for path in run.checkpoints.rglob("*") if path.is_file())
+    free = shutil.disk_usage(run.checkpoints).free
+    if there + free < needed:
+        raise RunError(
+            f"{runs.shown(run.models)}: expected room for {runs.in_bytes(needed - there)}, the checkpoints and the "
+            f"model, found {runs.in_bytes(free)} free on the disk; make room, then type the same command again"
+        )
+
+
+@contextlib.contextmanager
+def disk_faults_named(run: Run, n_parameters: int) -> Iterator[None]:
+    """Turn what torch, safetensors and transformers raise where a checkpoint can't be written into a RunError.
+
+    The piece of it is removed, so that it does not fill the disk further.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        fault = runs.disk_fault(run.checkpoints / "checkpoint", error, 3 * 4 * n_parameters)
+        if fault is None:
+            raise
+        for folder in run.checkpoints.glob("checkpoint-*"):
+            if not (folder / "hashes.json").is_file():
+                shutil.rmtree(folder, ignore_errors=True)
+        raise fault from error

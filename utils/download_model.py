@@ -17,16 +17,22 @@ checkpoint that has only a sentencepiece vocabulary gets a tokenizer.json, so th
 sentencepiece. An interrupted download goes on where it stopped.
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+if __name__ == "__main__":  # first: a signal during the imports below is answered too
+    from utils import stop
+
+    stop.end_on_signals()
+
 import argparse
 import fcntl
 import logging
 import os
 import shutil
 import subprocess
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from utils import corpus_load, runs
 from utils.runs import PRETRAINED, ROOT, RunError
@@ -92,7 +98,7 @@ def fetch(checkpoint: str) -> None:
     """Make models/pretrained/CHECKPOINT/, proven to load offline. Several at once wait for each other."""
     target = pretrained_folder(checkpoint)
     PRETRAINED.mkdir(parents=True, exist_ok=True)
-    lock = os.open(PRETRAINED, os.O_RDONLY)
+    lock = os.open(PRETRAINED / ".lock", os.O_WRONLY | os.O_CREAT)  # NFS locks only what can be written
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if (target / "complete.json").is_file():
@@ -107,11 +113,16 @@ def fetch(checkpoint: str) -> None:
         convert_tokenizer(partial)
         _prove(partial)
         runs.follow_umask(partial)
-        files = {path.name: runs.sha256_of(path) for path in sorted(partial.iterdir()) if path.is_file()}
+        files = {path.name: runs.sha256_of(path) for path in sorted(partial.glob("[!.]*")) if path.is_file()}
         runs.write_json(partial / "complete.json", {"checkpoint": checkpoint, "revision": revision, "files": files})
         shutil.rmtree(partial / ".cache", ignore_errors=True)  # the Hub's notes on what it has downloaded
         partial.rename(target)
         log.info("%s: there, in %s", checkpoint, runs.shown(target))
+    except Exception as error:  # tokenizers raises nothing narrower
+        fault = runs.disk_fault(partial, error)
+        if fault is None:
+            raise
+        raise fault from error
     finally:
         os.close(lock)
 

@@ -7,9 +7,13 @@
 # failed would take its evaluation with it. SIGTERM from Slurm itself (preemption, scancel) reaches the
 # step without help; Slurm requeues a preempted job, and a cancelled one stays cancelled.
 
-near_time_limit=""
-trap 'near_time_limit=yes; scancel --signal=USR2 "$SLURM_JOB_ID"' USR2 # to the step only
-trap : TERM # outlive the step, to see how it ended
+near_time_limit="" in_job=""
+# not by hand, and not in a step of a job: a step in a step would wait for ever
+if [[ -n ${SLURM_JOB_ID:-} && -z ${SLURM_STEP_ID:-} ]]; then
+    in_job=yes
+    trap 'near_time_limit=yes; scancel --signal=USR2 "$SLURM_JOB_ID"' USR2 # to the step only
+    trap : TERM # outlive the step, to see how it ended
+fi
 
 # a relative corpus counts from where the user is
 if [[ -n ${REGISTER_CORPUS:-} ]]; then REGISTER_CORPUS=$(realpath -- "${REGISTER_CORPUS/#\~/$HOME}"); fi
@@ -21,10 +25,7 @@ max_turns_without_progress=3
 run_python() { # RUN COMMAND…
     local run=$1 before reason="" status=1 step
     shift
-    if [[ -z ${SLURM_JOB_ID:-} || -n ${SLURM_STEP_ID:-} ]]; then # by hand; a step in a step would wait for ever
-        trap - USR2 TERM
-        exec "$@"
-    fi
+    if [[ -z $in_job ]]; then exec "$@"; fi
 
     export HF_HUB_OFFLINE=1 # nodes often have no internet: what is missing is told at once, not after a time-out
     export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}

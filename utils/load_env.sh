@@ -25,14 +25,30 @@ make_env() {
         flock 9
         if cmp --silent "$root/requirements.txt" "$root/.venv/made-from.txt"; then exit; fi
         echo "making .venv with requirements.txt: some minutes, this once" >&2
-        rm -rf "$root/.venv"
-        "$python" -m venv "$root/.venv" &&
-            "$root/.venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$root/requirements.txt" &&
-            cp "$root/requirements.txt" "$root/.venv/made-from.txt" # last: says that the environment is whole
+        set -m # a process group of its own for what follows, so that of a signal this alone speaks
+        build_env "$root" "$python" &
+        set +m
+        trap 'end_build "$!" INT 130' INT
+        trap 'end_build "$!" TERM 143' TERM
+        trap 'end_build "$!" USR2 140' USR2
+        wait "$!"
     ) 9> "$root/.venv.lock"
 }
 
-make_env "$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)" || exit 1
+build_env() { # ROOT PYTHON
+    rm -rf "$1/.venv"
+    "$2" -m venv "$1/.venv" &&
+        "$1/.venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$1/requirements.txt" &&
+        cp "$1/requirements.txt" "$1/.venv/made-from.txt" # last: says that the environment is whole
+}
+
+end_build() { # PID SIGNAL EXIT-CODE
+    echo "load_env.sh: ended by SIG$2; the same command makes .venv anew" >&2
+    kill -KILL -- "-$1" 2> /dev/null || true
+    exit "$3"
+}
+
+make_env "$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)" || exit
 set +u # activate scripts read variables that may not be set
 # shellcheck disable=SC1091
 source "$(dirname "${BASH_SOURCE[0]}")/../.venv/bin/activate"

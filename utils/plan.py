@@ -12,14 +12,20 @@ Prints  a line per job that is left to do: kind, job name, folder of its log, mo
 Exit    0; 1 something can't be used; 2 wrong use
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+if __name__ == "__main__":  # first: a signal during the imports below is answered too
+    from utils import stop
+
+    stop.end_on_signals()
+
 import argparse
 import functools
 import itertools
-import sys
-from pathlib import Path
 from typing import NamedTuple
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import evaluate
 from utils import corpus_load, download_model, records, runs

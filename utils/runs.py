@@ -21,17 +21,23 @@ it is always whole.
 """
 
 import contextlib
+import errno
+import fcntl
+import glob
 import hashlib
 import json
 import logging
 import os
 import re
+import secrets
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, BinaryIO, NamedTuple, NoReturn
+
+from utils import stop
 
 ROOT = Path(__file__).resolve().parent.parent
 PRETRAINED = ROOT / "models" / "pretrained"  # what download_model.py writes: no run's subfolder
@@ -41,6 +47,42 @@ log = logging.getLogger(__name__)
 
 class RunError(Exception):
     """A corpus, checkpoint or run that cannot be used: one line with place, fact and remedy."""
+
+
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def disk_fault(path: Path, error: Exception, size: int | None = None) -> RunError | None:
+    """Return what to say of an error in writing to path, size bytes if known; None if it is no fault of the disk.
+
+    safetensors and torch write by themselves, and raise errors of their own kinds.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    if found := re.search(r"\(os error (\d+)\)", str(error)):  # safetensors
+        number = int(found[1])
+    elif "inline_container.cc" in str(error):  # torch.save, which does not say why
+        number = errno.ENOSPC
+    if number not in DISK_FAULTS:
+        return None
+    reason = os.strerror(number)
+    if number in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return RunError(f"{shown(path)}: expected leave to write or read it, found: {reason}")
+    folder = next(folder for folder in path.parents if folder.is_dir())
+    needed = "" if size is None else f" for {in_bytes(size)}"
+    free = in_bytes(shutil.disk_usage(folder).free)
+    return RunError(
+        f"{shown(path)}: expected room{needed}, found: {reason}, {free} free on the disk; make room, then type the "
+        "same command again"
+    )
+
+
+def in_bytes(size: float) -> str:
+    """Return a number of bytes as people read it, as `1.1 GB`."""
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
 
 
 class Run(NamedTuple):
@@ -74,23 +116,60 @@ def run_paths(model_name: str, train_langs: list[str], subfolder: str = "") -> R
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path to write to; after the block it is flushed to disk and renamed to path, or removed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def whole_file(path: Path, size: int | None = None) -> Iterator[Path]:
+    """Give a temporary path to write to; after the block it is flushed to disk and renamed to path, or removed.
+
+    size: bytes that will be written, where known, for the RunError if the disk does not take them. Temporaries
+    that dead processes left of the same file are removed.
+    """
     try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        holder, temporary = _new_temporary(path)
+        with holder, stop.undone(lambda: temporary.unlink(missing_ok=True)):
+            yield temporary
+            os.fsync(holder)
+            temporary.replace(path)
+        _flush_folder(path.parent)
+    except OSError as error:
+        fault = disk_fault(path, error, size)
+        if fault is None:
+            raise
+        raise fault from error
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with contextlib.suppress(OSError), open(left, "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its process lives
+            left.unlink()
+
+
+def _new_temporary(path: Path) -> tuple[BinaryIO, Path]:
+    """Make an empty temporary file beside path, locked as long as the file returned stays open.
+
+    The lock tells other processes, also on other machines, that its writer lives; a number of the process would
+    not: two machines, or two containers, have the same ones.
+    """
+    while True:
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        holder = open(temporary, "xb")  # noqa: SIM115
+        with contextlib.suppress(OSError):  # a file system without locks: what is left there stays
+            fcntl.flock(holder, fcntl.LOCK_EX)
+        if temporary.exists():  # else another process took it for one that was left, before it was locked
+            return holder, temporary
+        holder.close()
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make renames in a folder outlive a power cut, before what relies on them is written or removed."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    with contextlib.suppress(OSError):  # not every file system can
+        os.fsync(descriptor)
+    os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a file so that under its own name it is always whole; makes the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")
+    content = text.encode()
+    with whole_file(path, len(content)) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -110,7 +189,7 @@ def read_json(path: Path, remedy: str) -> Any:
 
 def copy_file(source: Path, target: Path) -> None:
     """Copy a file so that under its own name it is always whole, readable as the umask says."""
-    with whole_file(target) as temporary:
+    with whole_file(target, source.stat().st_size) as temporary:
         shutil.copyfile(source, temporary)
 
 
@@ -183,7 +262,7 @@ def keep_one_gpu() -> None:
 def run_script(main: Callable[[], int]) -> NoReturn:
     """Run a script's main and leave with its exit code; the only place where errors of use are caught.
 
-    A RunError becomes one line and exit code 1, Ctrl-C exit code 130. A bug keeps its traceback.
+    A RunError, and a disk that can't be written to, become one line and exit code 1. A bug keeps its traceback.
     """
     rank = int(os.environ.get("RANK", 0))
     logging.basicConfig(
@@ -193,6 +272,8 @@ def run_script(main: Callable[[], int]) -> NoReturn:
         sys.exit(main())
     except RunError as error:
         sys.exit(f"{Path(sys.argv[0]).name}: {error}")
-    except KeyboardInterrupt:
-        print(f"{Path(sys.argv[0]).name}: interrupted", file=sys.stderr)
-        sys.exit(130)
+    except OSError as error:
+        fault = disk_fault(Path(error.filename), error) if isinstance(error.filename, str) else None
+        if fault is None:
+            raise
+        sys.exit(f"{Path(sys.argv[0]).name}: {fault}")

@@ -11,15 +11,21 @@ Prints  a table, a row per run: how far its training and its evaluation are; bel
 Exit    0; 2 wrong use
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+if __name__ == "__main__":  # first: a signal during the imports below is answered too
+    from utils import stop
+
+    stop.end_on_signals()
+
 import argparse
 import os
 import re
 import shutil
 import subprocess
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from utils import runs
 from utils.grid import GridRun, Job, parse_args, parse_runs, queued_jobs

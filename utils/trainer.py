@@ -39,8 +39,8 @@ from utils import runs
 from utils.checkpoints import epoch_records, is_over, seal_checkpoint, steps_per_epoch
 from utils.metrics import METRICS, all_metrics, count_confusions
 from utils.runs import Run
+from utils.stop import SIGNALS
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
 POOL = 50  # batches whose texts are sorted by length together
 LOG_SECONDS = 60  # between two progress lines in a log file
 
@@ -140,8 +140,7 @@ class RunCallback(TrainerCallback):
             self.seconds = gathered["seconds"]
             if state.is_world_process_zero:
                 self.learnt += torch.tensor(gathered["learnt"], dtype=torch.float64, device=args.device)
-        for number in STOP_SIGNALS:
-            signal.signal(number, self._receive)
+        self.earlier = {number: signal.signal(number, self._receive) for number in SIGNALS}
         self.next_line = time.monotonic() + LOG_SECONDS
         self.first_step, self.began = state.global_step, time.monotonic()
         if sys.stderr.isatty() and state.is_world_process_zero:
@@ -199,8 +198,8 @@ class RunCallback(TrainerCallback):
         control.should_training_stop |= self.stopped or is_over(state, self.patience)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        for number in STOP_SIGNALS:
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        for number, handler in self.earlier.items():
+            signal.signal(number, handler)
         if self.bar is not None:
             self.bar.close()
 
