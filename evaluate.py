@@ -33,7 +33,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from utils import corpus_load, download_model, metrics, options, runs
+from utils import corpus_load, download_model, lock, metrics, options, runs
 from utils.runs import Run, RunError
 
 log = logging.getLogger("evaluate")
@@ -266,6 +266,12 @@ def languages_to_do(
 def main(argv: list[str] | None = None) -> int:
     args, run = parse_args(argv)
     runs.keep_one_gpu()
+    with lock.hold(run, "evaluated", shared=True):
+        return evaluate_run(args, run)
+
+
+def evaluate_run(args: argparse.Namespace, run: Run) -> int:
+    """Evaluate the run on the languages asked for; return the exit code."""
     corpus = corpus_load.find_corpus(args.corpus_path)
     record = load_record(args, run)
     to_do, failed = languages_to_do(args, run, record, corpus)

@@ -29,7 +29,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from utils import corpus_load, download_model, model_card, options, records, runs
+from utils import corpus_load, download_model, lock, model_card, options, records, runs
 from utils.runs import Run
 
 TEXTS_SHOWN = 50_000  # the default number of epochs shows the model this many texts
@@ -311,14 +311,24 @@ def main(argv: list[str] | None = None) -> int:
     corpus = corpus_load.find_corpus(args.corpus_path)
     registers = list(corpus_load.load_registers(corpus))
     settings = records.run_settings(args, corpus, registers)
-    if args.overwrite and not records.begun_by_this_job(run):
-        if int(os.environ.get("RANK", 0)) == 0:
-            records.start_anew(run)
-    elif records.is_finished(run, settings):
-        shutil.rmtree(run.checkpoints, ignore_errors=True)  # left if the run was interrupted just then
-        log.info("%s: trained already, nothing to do (--overwrite trains anew)", runs.shown(run.outputs))
-        return 0
-    return train_run(args, run, corpus, registers, settings)
+    anew = args.overwrite and not records.begun_by_this_job(run)
+    if not anew and (run.outputs / "run.json").is_file():
+        with lock.hold(run, "looked at", shared=True):  # it may be evaluated meanwhile
+            if records.is_finished(run, settings):
+                return nothing_to_do(run)
+    with lock.hold(run, "trained"):
+        if anew:
+            if int(os.environ.get("RANK", 0)) == 0:
+                records.start_anew(run)
+        elif records.is_finished(run, settings):
+            return nothing_to_do(run)
+        return train_run(args, run, corpus, registers, settings)
+
+
+def nothing_to_do(run: Run) -> int:
+    shutil.rmtree(run.checkpoints, ignore_errors=True)  # left if the run was interrupted just then
+    log.info("%s: trained already, nothing to do (--overwrite trains anew)", runs.shown(run.outputs))
+    return 0
 
 
 if __name__ == "__main__":

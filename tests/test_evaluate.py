@@ -7,7 +7,7 @@ import logging
 import numpy as np
 import pytest
 import torch
-from conftest import REGISTERS, finish, start
+from conftest import REGISTERS
 
 import evaluate
 import finetune
@@ -152,20 +152,3 @@ def test_a_corpus_with_other_registers_is_refused(run, corpus):
     (corpus / "info" / "reg_abbv.json").write_text(json.dumps({"OP": "o", "IN": "i", "LY": "l"}), encoding="utf-8")
     with pytest.raises(RunError, match="expected the registers of the model, IN OP LY, found OP IN LY"):
         evaluate_main(corpus, "--eval-lang", "l2")
-
-
-def test_19_processes_at_once_lose_nothing(project, corpus, monkeypatch):
-    options = ["--num-epochs=1", "--learning-rate=1e-3", "--max-length=64"]
-    finish(start(project, "finetune.py", "--model-name=tiny", "--train-langs=en", *options, corpus=corpus))
-    names = ["--model-name=tiny", "--train-langs=en"]
-    processes = [start(project, "evaluate.py", *names, "--eval-lang", lang, corpus=corpus) for lang in LANGS]
-    for process in processes:
-        finish(process)
-    monkeypatch.setattr(runs, "ROOT", project)
-    run = run_paths("tiny", ["en"])
-    together = load(run.outputs / "eval.json")
-    assert sorted(together) == sorted(LANGS)
-    for lang in LANGS:
-        assert together[lang] == load(run.scores(lang))
-        assert load(run.confusions(lang))["eval_lang"] == lang and run.predictions(lang).is_file()
-    assert not [path for path in run.outputs.rglob(".*") if path.is_file()]

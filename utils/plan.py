@@ -28,7 +28,7 @@ import itertools
 from typing import NamedTuple
 
 import evaluate
-from utils import corpus_load, download_model, records, runs
+from utils import corpus_load, download_model, lock, records, runs
 from utils.grid import GridRun, parse_args, parse_runs, queued_jobs
 from utils.runs import ROOT, RunError
 
@@ -66,6 +66,8 @@ def main(argv: list[str] | None = None) -> int:
                 if job:
                     notes.append(f"{entry.job_name(kind)}: {job.state.lower()} already, as job {job.number}")
                     steps.append(Step(kind, entry, job.number, after if kind == "eval" else None))
+                elif kind == "train" and (trainer := lock.trainer_of(entry.run)):  # by hand, or from another grid
+                    notes.append(f"{entry.job_name(kind)}: being {trainer}")
                 elif kind == "eval" and not after and not entry.is_trained():
                     if entry.eval_args.model_name not in download_model.known_checkpoints():
                         problems[f"--models: expected a known or a trained model, found {entry.run.name}"] = 2

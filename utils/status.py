@@ -27,7 +27,7 @@ import re
 import shutil
 import subprocess
 
-from utils import runs
+from utils import lock, runs
 from utils.grid import GridRun, Job, parse_args, parse_runs, queued_jobs
 from utils.runs import ROOT
 
@@ -87,6 +87,9 @@ def training_status(entry: GridRun, job: Job | None, ended: str | None) -> tuple
         record = runs.read_json(run.outputs / "run.json", "--overwrite trains anew")
         score = 100 * record["validation"]["macro_f1"]
         return f"trained, {record['epochs']} epochs, validation macro-F1 {score:.1f}", ""
+    trainer = lock.trainer_of(run)
+    if trainer:
+        return f"epoch {n_epochs + 1}, {trainer}", ""
     why = last_line(run.outputs / "train.txt")
     if any(run.checkpoints.glob("checkpoint-*")):
         return f"{ended or 'interrupted'} in epoch {n_epochs + 1}", why
