@@ -205,7 +205,7 @@ def test_an_interrupted_making_is_started_over(bare):
     deadline = time.monotonic() + 60
     while not (bare / ".venv" / "bin").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    os.killpg(process.pid, 9)
+    os.killpg(process.pid, signal.SIGTERM)
     process.communicate()
     assert not (bare / ".venv" / "made-from.txt").exists()
     out, err = load_env(bare).communicate(timeout=120)
