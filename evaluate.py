@@ -143,6 +143,8 @@ def evaluate_language(
     probabilities = classifier.predict(model, dataset, tokenizer, args.batch_size, precision)
     predicted = probabilities.argmax(axis=1)
     confusion = metrics.count_confusions(dataset["labels"][:].numpy(), predicted, len(registers))
+    several_registers = corpus_load.several_registers("test", corpus_load.group_by_text(file.texts))
+    corpus_load.log_several_registers(several_registers)
 
     run.scores(eval_lang).unlink(missing_ok=True)  # until it is written anew, the language is not done
     runs.write_text(run.predictions(eval_lang), predictions_table(file.texts, registers, predicted, probabilities))
@@ -167,6 +169,7 @@ def evaluate_language(
             for index, register in enumerate(registers)
         },
         "rows_skipped": len(file.skipped),
+        "several_registers": several_registers,
         "over_max_length": float(dataset["over"][:].float().mean()),
         "seconds": round(time.monotonic() - began, 3),
         "signature": expected
@@ -286,7 +289,8 @@ def evaluate_run(args: argparse.Namespace, run: Run) -> int:
         except Exception:  # a fault of this program: its traceback, and still the other languages
             log.exception("%s not evaluated", expected["eval_lang"])
             failed.append(expected["eval_lang"])
-    rebuild_eval_json(run)
+    if to_do or not failed:
+        rebuild_eval_json(run)
     if failed:
         log.error("%d of %d languages not evaluated: %s", len(failed), len(args.eval_lang), " ".join(failed))
     return 1 if failed else 0

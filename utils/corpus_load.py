@@ -10,12 +10,10 @@ The layout is register-corpus's:
 
 Rows with an empty text and rows labelled `unused` are skipped and counted; anything else that does not
 fit is a CorpusError that names file and line. Texts are kept as they are, blanks at their ends and
-control characters included.
+control characters included. Of one text under several registers every row is kept, and named.
 """
 
-import csv
 import hashlib
-import io
 import json
 import logging
 import os
@@ -27,18 +25,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.runs import ROOT, RunError
+from utils import tsv
+from utils.runs import ROOT
+from utils.tsv import UNUSED, CorpusError
 
 CORPUS_PATH = "../register-corpus"  # where the corpus lies, relative to this repository
 
-UNUSED = "unused"  # the label of rows that the corpus's author set aside
 DISTR = "distr"  # the training mix that is no language
 
+ABBREVIATION = re.compile(r'[^\W_][^"$\\]{0,31}(?<! )')
+ABBREVIATION_IS = '1 to 32 printable characters, the first a letter or digit, no blank at the end, none of " $ \\'
+NO_REGISTERS = {UNUSED, "row", "gold", "predicted"}  # the label of rows set aside; columns of the predictions
+
 log = logging.getLogger(__name__)
-
-
-class CorpusError(RunError):
-    """A corpus that cannot be used: `file:line: expected …, found …`."""
 
 
 class Text(NamedTuple):
@@ -78,7 +77,7 @@ def find_corpus(option: str | None) -> Path:
     """
     chosen = option or os.environ.get("REGISTER_CORPUS")
     corpus = Path(chosen).expanduser().absolute() if chosen else (ROOT / CORPUS_PATH).resolve()
-    if not (corpus / "info" / "reg_abbv.json").is_file():
+    if not tsv.exists(corpus / "info" / "reg_abbv.json"):
         raise CorpusError(
             f"{corpus}: expected a corpus folder with info/reg_abbv.json, found none; give its place with "
             "--corpus-path, in the variable REGISTER_CORPUS, or as CORPUS_PATH in utils/corpus_load.py"
@@ -89,85 +88,69 @@ def find_corpus(option: str | None) -> Path:
 def load_registers(corpus: Path) -> dict[str, str]:
     """Return abbreviation -> name of each register, in the order that defines the label ids."""
     path = corpus / "info" / "reg_abbv.json"
+    content = tsv.decode(path, tsv.read_bytes(path))
     try:
-        registers = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise CorpusError(f"{path}: expected JSON, found {error}") from error
-    if not isinstance(registers, dict) or len(registers) < 2 or not all(isinstance(v, str) for v in registers.values()):
-        raise CorpusError(f"{path}: expected an object of two or more registers, abbreviation: name")
+        pairs = json.loads(content, object_pairs_hook=tuple)  # a dict would hide a key that comes twice
+    except json.JSONDecodeError as error:
+        raise CorpusError(f"{path}:{error.lineno}: expected JSON, found a fault: {error.msg}") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets thousands deep
+        raise CorpusError(f"{path}: expected registers, abbreviation: name, found other JSON: {error}") from None
+    if not isinstance(pairs, tuple) or len(pairs) < 2:
+        found = f"{len(pairs)}" if isinstance(pairs, tuple) else "other JSON"
+        raise CorpusError(f"{path}: expected an object of two or more registers, abbreviation: name, found {found}")
+    registers: dict[str, str] = {}
+    for abbreviation, name in pairs:
+        if not ABBREVIATION.fullmatch(abbreviation) or not abbreviation.isprintable():
+            expected, found = f"an abbreviation of {ABBREVIATION_IS}", repr(abbreviation[:50])
+        elif abbreviation in NO_REGISTERS:
+            expected, found = "an abbreviation that means nothing else here", repr(abbreviation)
+        elif abbreviation in registers:
+            expected, found = "each abbreviation once", f"{abbreviation!r} again"
+        elif not isinstance(name, str) or not tsv.is_visible(name):
+            found = "a list or object" if isinstance(name, (list, tuple)) else json.dumps(name)[:50]
+            expected = f"a name for {abbreviation!r}, in quotes"
+        else:
+            registers[abbreviation] = name
+            continue
+        keys = list(re.finditer(re.escape(json.dumps(abbreviation, ensure_ascii=False)) + r"\s*:", content))
+        line = f":{content.count(chr(10), 0, keys[-1].start()) + 1}" if keys else ""
+        raise CorpusError(f"{path}{line}: expected {expected}, found {found}")
     return registers
 
 
 def list_languages(corpus: Path, split: str) -> list[str]:
     """Return the names of the split's files (train or test), in alphabetical order."""
-    return sorted(path.stem for path in (corpus / "corpus" / split).glob("*.tsv"))
+    return sorted(path.stem for path in (corpus / "corpus" / split).glob("[!.]*.tsv"))
 
 
 def read_file(corpus: Path, split: str, lang: str, registers: Iterable[str]) -> CorpusFile:
     """Read all texts of corpus/SPLIT/LANG.tsv; CorpusError where a row is not REGISTER<tab>TEXT."""
     path = corpus / "corpus" / split / f"{lang}.tsv"
-    content = _read_bytes(path, split)
-    registers = set(registers)
+    if not tsv.exists(path):
+        there = ", ".join(list_languages(corpus, split)) or "none"
+        raise CorpusError(f"{path}: expected a {split} file, found none; those there: {there}")
+    content = tsv.read_bytes(path)
+    rows = tsv.read_rows(path, tsv.decode(path, content), set(registers))
     texts: list[Text] = []
     skipped: list[str] = []
-    for row, (line, fields) in enumerate(_rows(path, _decode(path, content)), start=1):
-        if len(fields) > 1 and fields[0] == UNUSED:
+    for row, (line, register, text) in enumerate(rows, start=1):
+        text = _unquote_again(text) if lang == DISTR else text
+        if register == UNUSED:
             skipped.append(f"{path}:{line}: labelled {UNUSED}")
-        elif not fields or (len(fields) == 2 and not fields[1].strip()):
+        elif not tsv.is_visible(text):
             skipped.append(f"{path}:{line}: empty")
-        elif len(fields) != 2 or fields[0] not in registers:
-            found = fields[0][:30] if len(fields) == 2 else f"{len(fields)} columns beginning {fields[0][:30]!r}"
-            raise CorpusError(
-                f"{path}:{line}: expected REGISTER<tab>TEXT with a register of {' '.join(sorted(registers))}, "
-                f"found {found!r}"
-            )
         else:
-            text = _unquote_again(fields[1]) if lang == DISTR else fields[1]
-            texts.append(Text(lang, row, line, fields[0], text))
+            texts.append(Text(lang, row, line, register, text))
     if not texts:
-        raise CorpusError(f"{path}:1: expected texts, found none ({len(skipped)} rows skipped)")
+        found = f"none ({len(skipped)} rows skipped)" if content else "an empty file"
+        raise CorpusError(f"{path}:1: expected texts, found {found}")
     return CorpusFile(hashlib.sha256(content).hexdigest(), texts, skipped)
 
 
-def _read_bytes(path: Path, split: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        there = ", ".join(list_languages(path.parent.parent.parent, split)) or "none"
-        raise CorpusError(f"{path}: expected a {split} file, found none; those there: {there}") from None
-    except OSError as error:
-        raise CorpusError(f"{path}: expected a readable file, found: {error.strerror}") from error
-
-
-def _decode(path: Path, content: bytes) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise CorpusError(f"{path}:{line}: expected UTF-8, found the byte 0x{content[error.start]:02x}") from None
-
-
-def _rows(path: Path, content: str) -> Iterable[tuple[int, list[str]]]:
-    """Yield the line on which each row begins, and its fields; a blank line is a row without fields.
-
-    Lines end in LF or CRLF. Writers leave a lone CR in a text unquoted, and csv's reader would end the row
-    there, so lone CRs pass through it as a character that the file does not have.
-    """
-    lone_cr = next(chr(code) for code in range(0xE000, 0xF900) if chr(code) not in content)
-    content = re.sub("\r(?!\n)", lone_cr, content)
-    previous_limit = csv.field_size_limit(max(len(content), 1))  # some texts exceed csv's 131,072 characters
-    reader = csv.reader(io.StringIO(content, newline=""), delimiter="\t", strict=True)
-    line = 1
-    try:
-        for fields in reader:
-            yield line, [field.replace(lone_cr, "\r") for field in fields]
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise CorpusError(
-            f"{path}:{line}: expected REGISTER<tab>TEXT with quotes doubled inside a quoted text, found: {error}"
-        ) from None
-    finally:
-        csv.field_size_limit(previous_limit)
+def hash_file(corpus: Path, split: str, lang: str) -> str | None:
+    """Return the SHA-256 of corpus/SPLIT/LANG.tsv, None if there is none; CorpusError if it can't be read."""
+    path = corpus / "corpus" / split / f"{lang}.tsv"
+    return hashlib.sha256(tsv.read_bytes(path)).hexdigest() if tsv.exists(path) else None
 
 
 def _unquote_again(text: str) -> str:
@@ -203,7 +186,9 @@ def load_training_texts(
     test, test_hashes = _test_texts(corpus, train_langs, registers)
     rng = np.random.default_rng(seed)
 
-    usable = {lang: [t for t in file.texts if normalise(t.text) not in test] for lang, file in files.items()}
+    same_texts = group_by_text(text for file in files.values() for text in file.texts)
+    also_in_test = {text[:2] for key, texts in same_texts.items() if key in test for text in texts}  # lang and row
+    usable = {lang: [text for text in file.texts if text[:2] not in also_in_test] for lang, file in files.items()}
     smallest = min(len(texts) for texts in usable.values())
     if not smallest:
         lang = next(lang for lang, texts in usable.items() if not texts)
@@ -221,19 +206,26 @@ def load_training_texts(
             f"{corpus}: expected enough texts to split into training and validation, found {len(pool)} "
             f"for {' '.join(train_langs)}"
         )
+    if len(found := {text.register for text in kept}) == 1:
+        raise CorpusError(
+            f"{corpus}: expected training texts of two or more registers, found {found.pop()} only for "
+            f"{' '.join(train_langs)}"
+        )
 
     report = {
         "files": {f"train/{lang}.tsv": file.sha256 for lang, file in files.items()} | test_hashes,
         "languages": {
             lang: {
                 "texts": len(file.texts),
-                "skipped": file.skipped,
+                "rows_skipped": len(file.skipped),
+                "skipped": file.skipped[:1000],  # a spreadsheet's blank rows can be a million
                 "also_in_test": len(file.texts) - len(usable[lang]),
                 "taken": len(taken[lang]),
             }
             for lang, file in files.items()
         },
         "also_in_validation": len(train) - len(kept),
+        "several_registers": several_registers("train", same_texts),
         "train": count_registers(kept, registers),
         "validation": count_registers(validation, registers),
         "texts_sha256": _hash_texts([*kept, *validation]),
@@ -244,11 +236,11 @@ def load_training_texts(
 def log_audit(report: dict, registers: Sequence[str]) -> None:
     """Log what load_training_texts found: one line per fact, skipped rows by file:line."""
     for lang, facts in report["languages"].items():
-        log.info("train/%s.tsv: %d texts, %d rows skipped", lang, facts["texts"], len(facts["skipped"]))
+        log.info("train/%s.tsv: %d texts, %d rows skipped", lang, facts["texts"], facts["rows_skipped"])
         for row in facts["skipped"][:10]:
             log.info("  skipped %s", row)
-        if len(facts["skipped"]) > 10:
-            log.info("  … and %d more, all in run.json", len(facts["skipped"]) - 10)
+        if facts["rows_skipped"] > 10:
+            log.info("  … and %d more; run.json has the first thousand", facts["rows_skipped"] - 10)
         if facts["also_in_test"]:
             log.info("  %d texts also occur in test files: left out of training", facts["also_in_test"])
         usable = facts["texts"] - facts["also_in_test"]
@@ -260,6 +252,7 @@ def log_audit(report: dict, registers: Sequence[str]) -> None:
             )
     if report["also_in_validation"]:
         log.info("%d training texts also occur in validation: left out of training", report["also_in_validation"])
+    log_several_registers(report["several_registers"])
     log.info("%-16s %s %6s", "texts", " ".join(f"{register:>5}" for register in registers), "all")
     for part in ("train", "validation"):
         for lang, counts in report[part].items():
@@ -270,6 +263,33 @@ def log_audit(report: dict, registers: Sequence[str]) -> None:
 def normalise(text: str) -> str:
     """Return the text with each run of whitespace as one blank and none at the ends, to compare texts by."""
     return " ".join(text.split())
+
+
+def group_by_text(texts: Iterable[Text]) -> dict[str, list[Text]]:
+    """Return the texts that are the same after whitespace normalisation, by their normalised text."""
+    groups: dict[str, list[Text]] = {}
+    for text in texts:
+        groups.setdefault(normalise(text.text), []).append(text)
+    return groups
+
+
+def several_registers(split: str, same_texts: dict[str, list[Text]]) -> list[str]:
+    """Return, for each text that occurs under several registers, where: `train/en.tsv:3 IN, train/fr.tsv:9 OP`."""
+    return [
+        ", ".join(f"{split}/{text.lang}.tsv:{text.line} {text.register}" for text in texts)
+        for texts in same_texts.values()
+        if len({text.register for text in texts}) > 1
+    ]
+
+
+def log_several_registers(places: list[str]) -> None:
+    """Log what several_registers found: no classifier can get all these rows right."""
+    if places:
+        log.warning("%d texts occur under several registers (all rows are kept):", len(places))
+    for place in places[:10]:
+        log.warning("  %s", place)
+    if len(places) > 10:
+        log.warning("  … and %d more", len(places) - 10)
 
 
 def count_registers(texts: Iterable[Text], registers: Sequence[str]) -> dict[str, dict[str, int]]:

@@ -38,8 +38,10 @@ def write_errors(run: EvaluatedRun, eval_lang: str) -> None:
 @functools.lru_cache(maxsize=64)
 def _test_texts(corpus: str, eval_lang: str, sha256: str, registers: tuple[str, ...]) -> dict[int, str]:
     """Return row -> text of a test file, {} if the corpus is not at hand or the file is another one."""
-    path = Path(corpus) / "corpus" / "test" / f"{eval_lang}.tsv"
-    if not corpus or not path.is_file() or runs.sha256_of(path) != sha256:
+    if not corpus:
         return {}
-    file = corpus_load.read_file(Path(corpus), "test", eval_lang, registers)
-    return {text.row: text.text for text in file.texts}
+    try:
+        file = corpus_load.read_file(Path(corpus), "test", eval_lang, registers)
+    except corpus_load.CorpusError:
+        return {}
+    return {text.row: text.text for text in file.texts} if file.sha256 == sha256 else {}

@@ -146,16 +146,13 @@ def nothing_to_evaluate(entry: GridRun) -> bool:
     args = entry.eval_args
     corpus = corpus_load.find_corpus(args.corpus_path)
     record = evaluate.load_record(args, entry.run)
-    signatures = {
-        lang: evaluate.signature(args, record, lang, sha256_of(corpus / "corpus" / "test" / f"{lang}.tsv"))
-        for lang in args.eval_lang
-    }
+    signatures = {lang: evaluate.signature(args, record, lang, test_sha256(corpus, lang)) for lang in args.eval_lang}
     return not args.overwrite and all(evaluate.is_done(entry.run, *item) for item in signatures.items())
 
 
 @functools.cache
-def sha256_of(path: Path) -> str:
-    return runs.sha256_of(path) if path.is_file() else ""
+def test_sha256(corpus: Path, lang: str) -> str | None:
+    return corpus_load.hash_file(corpus, "test", lang)
 
 
 def dependencies(steps: list[Step], max_jobs: int) -> list[str]:

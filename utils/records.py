@@ -9,17 +9,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from utils import runs
+from utils import corpus_load, runs
 from utils.runs import Run, RunError
 
 
 def run_settings(args: argparse.Namespace, corpus: Path, registers: list[str]) -> dict[str, Any]:
     """Return everything that decides the trained weights: arguments, corpus files, number of processes."""
     chosen = {key: value for key, value in vars(args).items() if key not in ("subfolder", "overwrite", "corpus_path")}
-    files = {}
-    for lang in args.train_langs:
-        path = corpus / "corpus" / "train" / f"{lang}.tsv"
-        files[f"train/{lang}.tsv"] = runs.sha256_of(path) if path.is_file() else None
+    files = {f"train/{lang}.tsv": corpus_load.hash_file(corpus, "train", lang) for lang in args.train_langs}
     return {**chosen, "registers": registers, **files, "processes": int(os.environ.get("WORLD_SIZE", 1))}
 
 
