@@ -28,6 +28,7 @@ if __name__ == "__main__":  # first: a signal during the imports below is answer
 
 import argparse
 import ctypes
+import itertools
 import logging
 import os
 import signal
@@ -52,7 +53,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         epilog="example: python post_eval.py --base-dir outputs/demo --tve-metrics macro_f1",
     )
     parser.add_argument(
-        "--base-dir", type=Path, nargs="+", default=[runs.ROOT / "outputs"], metavar="DIR",
+        "--base-dir", type=options.filled, nargs="+", default=[runs.ROOT / "outputs"], metavar="DIR",
         help="where the runs lie; several: repetitions with other seeds (default: outputs)",
     )  # fmt: skip
     parser.add_argument("--format", nargs="+", choices=("png", "pdf", "svg"), default=["png"], help="(default: png)")
@@ -81,9 +82,14 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
                 "--tve-metrics", nargs="+", default=["micro_f1", "macro_f1"], metavar="METRIC",
                 help="micro_f1, macro_f1, precision, recall (default: micro_f1 macro_f1)",
             )  # fmt: skip
-    args = parser.parse_args(argv)
+    args = options.parse(parser, argv)
     check_each(parser, "--tve-metrics", args.tve_metrics, ["micro_f1", "macro_f1", "precision", "recall"])
-    args.base_dir = [base_dir.absolute() for base_dir in args.base_dir]
+    args.base_dir = [Path(base_dir).absolute() for base_dir in args.base_dir]
+    for a, b in itertools.combinations(args.base_dir, 2):
+        if a.resolve() in (b.resolve(), *b.resolve().parents) or b.resolve() in a.resolve().parents:
+            parser.error(f"argument --base-dir: expected folders outside each other, found {a} and {b}")
+    if os.path.commonpath(args.base_dir) == "/":
+        parser.error("argument --base-dir: expected folders in one folder, to which the tables are written")
     args.parser = parser
     return args
 
@@ -157,14 +163,12 @@ def draw_transfer(args: argparse.Namespace, found: "list[EvaluatedRun]") -> None
 
 def name_missing(chosen: "list[EvaluatedRun]", eval_langs: list[str]) -> None:
     """Name the evaluations that are missing, with the command that fills each run's gaps."""
+    from utils import results
+
     for run in chosen:
         missing = [lang for lang in eval_langs if lang not in run.evaluations]
         if missing:
-            subfolder = f" --subfolder {run.record['subfolder']}" if run.record.get("subfolder") else ""
-            log.warning(
-                "missing: python evaluate.py --model-name %s --train-langs %s%s --eval-lang %s",
-                run.model_name, run.mix, subfolder, " ".join(missing),
-            )  # fmt: skip
+            log.warning("missing: %s", results.evaluate_command(run.record, missing))
 
 
 # ---- comparison ----
@@ -201,12 +205,12 @@ def main(argv: list[str] | None = None) -> int:
     from utils import results
 
     found, damaged = results.find_runs(args.base_dir)
-    if not found:
+    if not found and not damaged:
         places = ", ".join(runs.shown(base_dir) for base_dir in args.base_dir)
         raise RunError(f"{places}: expected evaluated runs, found none; evaluate.py makes them")
     if args.compare:
         compare(args, found)
-    else:
+    elif found:
         draw(args, found)
     if damaged:
         log.error("%d damaged files were passed over, see above", damaged)

@@ -8,6 +8,7 @@ the number of texts. A register without gold texts is a blank row. All matrices 
 import math
 
 import numpy as np
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -30,6 +31,7 @@ def draw_run(run: EvaluatedRun, eval_langs: list[str], lang: str, with_summary: 
     n_rows = math.ceil(n_panels / n_columns)
     head, foot = 0.5, 0.55  # inches above and below all panels
     size = (max(n_columns, 2) * PANEL, n_rows * PANEL + head + foot)
+    rcParams["text.parse_math"] = False  # a $ in a name is a dollar
     figure = Figure(figsize=size, dpi=150)
     FigureCanvasAgg(figure)
     trained = ", ".join(label(LANGUAGES, name, lang) for name in run.train_langs)
@@ -86,16 +88,18 @@ def draw_matrix(evaluation: Evaluation, run: EvaluatedRun, ax: Axes, lang: str) 
 def draw_training_texts(run: EvaluatedRun, ax: Axes, lang: str) -> Axes:
     """Draw how many training texts each register has, a bar per register, stacked by language."""
     by_lang = run.record["corpus"]["train"]
-    registers = list(next(iter(by_lang.values())))
+    registers = next(iter(run.evaluations.values())).registers
     start = np.zeros(len(registers))
     greys = np.linspace(0.25, 0.75, len(by_lang))
     for (name, counts), grey in zip(by_lang.items(), greys, strict=True):
-        values = np.array([counts[register] for register in registers])
-        ax.barh(registers, values, left=start, color=str(grey), height=0.75, label=label(LANGUAGES, name, lang))
+        values = np.array([counts.get(register, 0) for register in registers])
+        ax.barh(
+            range(len(registers)), values, left=start, color=str(grey), height=0.75, label=label(LANGUAGES, name, lang)
+        )
         start += values
     for index, total in enumerate(start):
         ax.text(total + start.max() * 0.02, index, f"{total:.0f}", va="center", fontsize=7)
-    ax.set(xlim=(0, start.max() * 1.18), ylim=(len(registers) - 0.5, -0.5))
+    ax.set(xlim=(0, max(start.max(), 1) * 1.18), ylim=(len(registers) - 0.5, -0.5))
     ax.set_yticks(range(len(registers)), registers, fontsize=7)
     ax.tick_params(labelsize=7, length=2)
     ax.set_xlabel(label(PHRASES, "number of texts", lang), fontsize=7.5, labelpad=2)

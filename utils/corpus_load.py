@@ -26,13 +26,14 @@ from typing import NamedTuple
 import numpy as np
 
 from utils import tsv
-from utils.runs import ROOT
+from utils.runs import ROOT, UNPRINTABLE
 from utils.tsv import UNUSED, CorpusError
 
 CORPUS_PATH = "../register-corpus"  # where the corpus lies, relative to this repository
 
 DISTR = "distr"  # the training mix that is no language
 
+# a spreadsheet would take an abbreviation that begins with one of = + - @ for a formula
 ABBREVIATION = re.compile(r'[^\W_][^"$\\]{0,31}(?<! )')
 ABBREVIATION_IS = '1 to 32 printable characters, the first a letter or digit, no blank at the end, none of " $ \\'
 NO_REGISTERS = {UNUSED, "row", "gold", "predicted"}  # the label of rows set aside; columns of the predictions
@@ -76,7 +77,9 @@ def find_corpus(option: str | None) -> Path:
     CorpusError if there is no corpus. A relative option or variable counts from the current folder.
     """
     chosen = option or os.environ.get("REGISTER_CORPUS")
-    corpus = Path(chosen).expanduser().absolute() if chosen else (ROOT / CORPUS_PATH).resolve()
+    corpus = Path(os.path.expanduser(chosen)).absolute() if chosen else (ROOT / CORPUS_PATH).resolve()
+    if UNPRINTABLE.search(str(corpus)):  # it could not be written in run.json
+        raise CorpusError(f"{str(corpus)!a}: expected a folder's name without control characters")
     if not tsv.exists(corpus / "info" / "reg_abbv.json"):
         raise CorpusError(
             f"{corpus}: expected a corpus folder with info/reg_abbv.json, found none; give its place with "

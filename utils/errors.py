@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 
 from utils import corpus_load, runs
+from utils.labels import no_formula
 from utils.results import EvaluatedRun, load_predictions
 
 SHOWN = 200  # characters of a text
@@ -15,22 +16,23 @@ def write_errors(run: EvaluatedRun, eval_lang: str) -> None:
     """Write errors/LANG.tsv: probability, gold, predicted, row in the test file, and the text's first characters.
 
     The texts come from the corpus of the training, if it is still there and the test file the same; else
-    the column is left empty. Nothing is written where the predictions are gone.
+    the column is left empty. A text that a spreadsheet would take for a formula gets an apostrophe before it.
+    Nothing is written where the predictions are gone.
     """
     try:
         rows = load_predictions(run.folder, eval_lang)
     except OSError:
         return
+    evaluation = run.evaluations[eval_lang]
     texts = _test_texts(
-        run.record.get("corpus", {}).get("path", ""), eval_lang, run.evaluations[eval_lang].signature["test_sha256"],
-        tuple(run.evaluations[eval_lang].registers),
-    )  # fmt: skip
+        run.record["corpus"]["path"], eval_lang, evaluation.signature["test_sha256"], tuple(evaluation.registers)
+    )
     wrong = [(float(row[row["predicted"]]), row) for row in rows if row["gold"] != row["predicted"]]
     table = io.StringIO()
     writer = csv.writer(table, delimiter="\t", lineterminator="\n")
     writer.writerow(["probability", "gold", "predicted", "row", "text"])
     for probability, row in sorted(wrong, key=lambda entry: (-entry[0], int(entry[1]["row"]))):
-        text = " ".join(texts.get(int(row["row"]), "").split())[:SHOWN]
+        text = no_formula(" ".join(texts.get(int(row["row"]), "").split())[:SHOWN])
         writer.writerow([f"{probability:.4f}", row["gold"], row["predicted"], row["row"], text])
     runs.write_text(run.folder / "errors" / f"{eval_lang}.tsv", table.getvalue())
 

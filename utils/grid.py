@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import evaluate
 import finetune
-from utils import runs
+from utils import download_model, options, runs
 from utils.runs import ROOT, Run, RunError
 
 SQUEUE_FIELDS = {
@@ -37,7 +37,7 @@ def parse_args(parser: argparse.ArgumentParser, argv: list[str] | None) -> argpa
     parser.add_argument("--subfolder", default="", help="of outputs/ and models/")
     parser.add_argument("--kinds", nargs="+", choices=("train", "eval"), required=True, help="kinds of jobs")
     parser.add_argument("--local", action="store_true", help="without Slurm")
-    args = parser.parse_args(argv[:end])
+    args = options.parse(parser, argv[:end])
     args.rest = argv[end + 1 :]
     return args
 
@@ -69,6 +69,7 @@ class Job(NamedTuple):
 
 def parse_runs(args: argparse.Namespace, problems: dict[str, int]) -> list[GridRun]:
     """Return the runs of the grid; what the scripts' own parsers refuse is added to problems, with exit code 2."""
+    download_model.known_checkpoints()  # a damaged list of models is no wrong use
     grid = []
     for model_name, mix in itertools.product(dict.fromkeys(args.models), dict.fromkeys(args.langs)):
         names = [f"--model-name={model_name}", f"--train-langs={mix}", f"--subfolder={args.subfolder}"]

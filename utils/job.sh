@@ -16,7 +16,7 @@ if [[ -n ${SLURM_JOB_ID:-} && -z ${SLURM_STEP_ID:-} ]]; then
 fi
 
 # a relative corpus counts from where the user is
-if [[ -n ${REGISTER_CORPUS:-} ]]; then REGISTER_CORPUS=$(realpath -- "${REGISTER_CORPUS/#\~/$HOME}"); fi
+if [[ -n ${REGISTER_CORPUS:-} ]]; then REGISTER_CORPUS=$(realpath -m -- "${REGISTER_CORPUS/#\~\//$HOME/}"); fi
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
 max_turns_without_progress=3

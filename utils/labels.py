@@ -1,4 +1,4 @@
-"""Words that figures and tables show, in English and French: languages, registers, titles.
+"""Words that figures and tables show, in English and French: languages, registers, titles; how numbers are written.
 
 A language or register that is not listed here is shown by its abbreviation.
 """
@@ -77,3 +77,8 @@ def number(value: float, decimals: int, lang: str) -> str:
     """Return a number with a decimal point, or a decimal comma in French."""
     text = f"{value:.{decimals}f}"
     return text.replace(".", ",") if lang == "fr" else text
+
+
+def no_formula(cell: str) -> str:
+    """Return a CSV cell that a spreadsheet shows as it is: one that it would take for a formula gets an apostrophe."""
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@")) else cell

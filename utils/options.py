@@ -7,14 +7,26 @@ What does not fit ends with exit code 2 and one line.
 import argparse
 import math
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
-from utils.runs import PRETRAINED, Run, run_paths
+from utils.runs import PRETRAINED, UNPRINTABLE, Run, run_paths
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 LANGUAGE = re.compile(r"[A-Za-z0-9_]{1,32}")
 SUBFOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}){0,3}")
+RUNS_OWN = {"checkpoints", "cfm", "errors", "eval", "predictions"}  # folders of a run: no subfolder's, below another
+
+
+def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
+    """Parse a command line; end with exit code 2 if a word of it could not be shown or written as it is."""
+    for word in sys.argv[1:] if argv is None else argv:
+        if word == "--" or word.endswith("=--"):
+            parser.error("expected options and their values, found '--'")  # argparse would drop it: no value is left
+        if UNPRINTABLE.search(word):
+            parser.error(f"expected no control characters, found {word[:80]!a}")
+    return parser.parse_args(argv)
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, model_names: list[str]) -> None:
@@ -44,6 +56,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, model_names: list[str]) -
 def add_corpus_argument(parser: argparse.ArgumentParser | argparse._ArgumentGroup, corpus_path: str) -> None:
     parser.add_argument(
         "--corpus-path",
+        type=filled,
         metavar="DIR",
         help="the corpus (default: the variable REGISTER_CORPUS, else CORPUS_PATH in "
         f"utils/corpus_load.py: {corpus_path})",
@@ -70,10 +83,14 @@ def check_run_arguments(parser: argparse.ArgumentParser, args: argparse.Namespac
     check_names(parser, "--train-langs", args.train_langs, LANGUAGE, "letters, digits and '_'")
     if len(set(args.train_langs)) < len(args.train_langs):
         parser.error(f"argument --train-langs: expected each language once, found {' '.join(args.train_langs)}")
-    args.subfolder = args.subfolder.removesuffix("/")
+    if args.subfolder != "/":
+        args.subfolder = args.subfolder.removesuffix("/")
     if args.subfolder:
         check_names(parser, "--subfolder", [args.subfolder], SUBFOLDER, "folder names joined by '/'")
-    if args.subfolder.split("/")[0] == PRETRAINED.name:
+    first, *others = args.subfolder.split("/")
+    if RUNS_OWN & set(others):
+        parser.error(f"argument --subfolder: {args.subfolder!r} may lie in a run's own folder; choose another")
+    if first == PRETRAINED.name:
         parser.error(f"argument --subfolder: {PRETRAINED.name!r} is where the pretrained models lie; choose another")
     return run_paths(args.model_name, args.train_langs, args.subfolder)
 
@@ -85,6 +102,12 @@ def check_names(
     for name in names:
         if not pattern.fullmatch(name):
             parser.error(f"argument {option}: expected {expected}, found {name!r}")
+
+
+def filled(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("expected a name, found ''")
+    return text
 
 
 def positive_int(text: str) -> int:

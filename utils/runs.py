@@ -43,6 +43,9 @@ from utils import stop
 ROOT = Path(__file__).resolve().parent.parent
 PRETRAINED = ROOT / "models" / "pretrained"  # what download_model.py writes: no run's subfolder
 
+# control characters, line ends, marks that change the direction of writing, halves of characters
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
 log = logging.getLogger(__name__)
 
 
@@ -181,11 +184,13 @@ def write_json(path: Path, content: Any) -> None:
 def read_json(path: Path, remedy: str) -> Any:
     """Read a JSON file of a run; RunError with the remedy if it is missing or not whole."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(content, ensure_ascii=False, allow_nan=False).encode()  # else it could not be written again
+        return content
     except FileNotFoundError:
         raise RunError(f"{shown(path)}: expected a file, found none; {remedy}") from None
-    except (OSError, ValueError) as error:
-        raise RunError(f"{shown(path)}: expected JSON, found {error}; {remedy}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{shown(path)}: expected JSON, found: {first_line(error)}; {remedy}") from error
 
 
 def copy_file(source: Path, target: Path) -> None:
@@ -209,9 +214,14 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Return what a library's error says, in one line."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def one_line(text: str) -> str:
+    """Return a text with what would move a terminal's cursor, break the line or not encode as an escape."""
+    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def shown(path: Path) -> str:
@@ -269,12 +279,19 @@ def run_script(main: Callable[[], int]) -> NoReturn:
     logging.basicConfig(
         format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO if rank == 0 else logging.ERROR
     )
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_to_one_line)
     try:
         sys.exit(main())
     except RunError as error:
-        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+        sys.exit(f"{Path(sys.argv[0]).name}: {one_line(str(error))}")
     except OSError as error:
         fault = disk_fault(Path(error.filename), error) if isinstance(error.filename, str) else None
         if fault is None:
             raise
-        sys.exit(f"{Path(sys.argv[0]).name}: {fault}")
+        sys.exit(f"{Path(sys.argv[0]).name}: {one_line(str(fault))}")
+
+
+def _to_one_line(entry: logging.LogRecord) -> bool:
+    entry.msg, entry.args = one_line(entry.getMessage()), None  # a traceback keeps its lines
+    return True

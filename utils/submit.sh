@@ -4,7 +4,7 @@
 # shellcheck disable=SC2034,SC2154
 
 # a relative corpus counts from where the user is
-if [[ -n ${REGISTER_CORPUS:-} ]]; then REGISTER_CORPUS=$(realpath -- "${REGISTER_CORPUS/#\~/$HOME}"); fi
+if [[ -n ${REGISTER_CORPUS:-} ]]; then REGISTER_CORPUS=$(realpath -m -- "${REGISTER_CORPUS/#\~\//$HOME/}"); fi
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
 script=$(basename "$0") dry_run="" local_run="" show_status="" max_jobs=0 then_evaluate="" demo="" rest=()
@@ -49,7 +49,7 @@ parse_options() {
                 rest=("$@")
                 break
                 ;;
-            *) usage_error "unknown option $1; options for the Python script go after --" ;;
+            *) usage_error "unknown option ${1@Q}; options for the Python script go after --" ;;
         esac
         shift
     done

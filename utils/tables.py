@@ -1,14 +1,19 @@
-"""The matrices as tables: CSV in long form; Markdown, LaTeX and text digit for digit as in the figures."""
+"""The matrices as tables: CSV in long form; Markdown, LaTeX and text digit for digit as in the figures.
+
+Names come from folders and corpora, and are escaped for each: a folder whose name a spreadsheet would take for a
+formula gets an apostrophe before it in CSV (a register of such a name is refused, by utils/corpus_load.py).
+"""
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from utils import metrics
-from utils.labels import METRICS, PHRASES, label, number
+from utils.labels import METRICS, PHRASES, label, no_formula, number
 from utils.results import EvaluatedRun, compare_runs
 from utils.tve import Cell, Panel, cell_text, zero_shot_mean
 
@@ -61,7 +66,7 @@ def markdown_table(panels: list[Panel], lang: str) -> str:
     parts = []
     for panel in panels:
         title, header, body = _text_table(panel, lang)
-        lines = [f"### {title}", "", _md(header), _md(["---"] * len(header)), *(_md(line) for line in body)]
+        lines = [f"### {_md_text(title)}", "", _md(header), _md(["---"] * len(header)), *(_md(line) for line in body)]
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
 
@@ -160,7 +165,11 @@ def _cell_line(cell: Cell | None, lang: str, n_seeds: int) -> str:
 
 
 def _md(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(text.replace("|", r"\|") for text in cells) + " |"
+    return "| " + " | ".join(_md_text(text) for text in cells) + " |"
+
+
+def _md_text(text: str) -> str:
+    return re.sub(r"([\\`*_\[\]<>&|~$#])", r"\\\1", text)
 
 
 def _tex(text: str) -> str:
@@ -168,6 +177,10 @@ def _tex(text: str) -> str:
         "\\": r"\textbackslash{}",
         "~": r"\textasciitilde{}",
         "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        '"': r"\textquotedbl{}",
         "×": r"$\times$",
         "±": r"$\pm$",
     }
@@ -184,5 +197,7 @@ def _defined(value: float) -> float | str:
 
 def _csv(rows: list[list]) -> str:
     table = io.StringIO()
-    csv.writer(table, lineterminator="\n").writerows(rows)
+    csv.writer(table, lineterminator="\n").writerows(
+        [no_formula(cell) if isinstance(cell, str) else cell for cell in row] for row in rows
+    )
     return table.getvalue()

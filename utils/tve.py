@@ -11,7 +11,7 @@ evaluated is blank.
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, rcParams
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -154,6 +154,7 @@ def draw_panels(panels: list[Panel], n_columns: int, lang: str) -> Figure:
     row_heights = [max(heights[row * n_columns : (row + 1) * n_columns]) for row in range(n_rows)]
     foot = 0.35
     size = (max(widths) * min(n_columns, len(panels)), sum(row_heights) + foot)
+    rcParams["text.parse_math"] = False  # a $ in a name is a dollar
     figure = Figure(figsize=size, dpi=150)
     FigureCanvasAgg(figure)
     for index, panel in enumerate(panels):
