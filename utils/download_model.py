@@ -1,7 +1,7 @@
 """Fetch the pretrained models of utils/model2chckpt.json, for machines and nodes without internet.
 
     python utils/download_model.py              all of them
-    python utils/download_model.py xlmr tiny    some of them
+    python utils/download_model.py xlmr tiny    some of them, by short name or Hub id
 
 Each line of model2chckpt.json gives a short name and where its checkpoint comes from:
     "xlmr": "FacebookAI/xlm-roberta-base"   a repository of the Hugging Face Hub
@@ -12,9 +12,10 @@ Writes  models/pretrained/CHECKPOINT/       config, safetensors weights, tokeniz
                                             says that the folder loads offline
 Exit    0 all there, 1 one could not be fetched (the others were), 2 wrong use
 
-Weights are read as safetensors only; pickled weights and code from a repository are never loaded. A
-checkpoint that has only a sentencepiece vocabulary gets a tokenizer.json, so that it loads without
-sentencepiece. An interrupted download goes on where it stopped.
+Weights are read as safetensors only; pickled weights and code from a repository are never loaded: a checkpoint
+that needs them is refused. A checkpoint that has only a sentencepiece vocabulary gets a tokenizer.json, so that it
+loads without sentencepiece. An interrupted download goes on where it stopped. What is downloaded is compared with the
+Hub's hashes, and what is there with those in complete.json: a damaged checkpoint is fetched anew.
 """
 
 import sys
@@ -29,12 +30,15 @@ if __name__ == "__main__":  # first: a signal during the imports below is answer
 
 import argparse
 import fcntl
+import hashlib
 import logging
 import os
+import re
 import shutil
 import subprocess
+from typing import Any
 
-from utils import corpus_load, runs
+from utils import corpus_load, options, runs, shapes
 from utils.runs import PRETRAINED, ROOT, RunError
 
 MODEL2CHCKPT = ROOT / "utils" / "model2chckpt.json"
@@ -45,7 +49,8 @@ WANTED_FILES = [
     "tokenizer*.json",
     "special_tokens_map.json",
     "added_tokens.json",
-    "vocab.*",
+    "vocab.txt",
+    "vocab.json",
     "merges.txt",
     "*.model",
 ]
@@ -59,63 +64,114 @@ SPECIAL_TOKENS = {
     "mask_token": "[MASK]",
 }
 
+# a repository of the Hub, or a folder of this project: nothing in it leads out of models/pretrained/
+CHECKPOINT = re.compile(r"(\./)?[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,95})?")
+
 log = logging.getLogger(__name__)
 
 
 def known_checkpoints() -> dict[str, str]:
     """Return short name -> checkpoint, as utils/model2chckpt.json has them."""
-    checkpoints = runs.read_json(MODEL2CHCKPT, "restore it with: git checkout utils/model2chckpt.json")
-    if not isinstance(checkpoints, dict) or not all(isinstance(value, str) for value in checkpoints.values()):
-        raise RunError(f"{runs.shown(MODEL2CHCKPT)}: expected an object, short name: checkpoint")
+    remedy = "git checkout utils/model2chckpt.json restores it"
+    checkpoints = shapes.read_record(MODEL2CHCKPT, {str: str}, remedy)
+    for name in checkpoints:
+        if not options.MODEL_NAME.fullmatch(name):
+            expected = "short names of letters, digits, '_', '.' and '-'"
+            raise RunError(f"{runs.shown(MODEL2CHCKPT)}: expected {expected}, found {name!a}; {remedy}")
     return checkpoints
 
 
 def find_checkpoint(checkpoint: str) -> Path:
     """Return the folder of a checkpoint: itself if it is a folder, else fetched into models/pretrained/.
 
-    RunError if it isn't there and can't be fetched because HF_HUB_OFFLINE is set.
+    RunError if it isn't there and can't be fetched because HF_HUB_OFFLINE is set, or if it is damaged.
     """
     folder = folder_at_hand(checkpoint)
     if folder is None:
         fetch(checkpoint)
-    return folder or pretrained_folder(checkpoint)
+        return pretrained_folder(checkpoint)
+    if folder.parent == PRETRAINED:  # a copy elsewhere may have been changed on purpose
+        found = damage(folder)
+        if found:
+            raise RunError(f"{found}; to fetch it anew, type: {fetch_command(checkpoint)}")
+    return folder
 
 
 def folder_at_hand(checkpoint: str) -> Path | None:
     """Return the folder of a checkpoint that needs no fetching; None if there is none."""
-    folder, fetched = Path(checkpoint).expanduser(), pretrained_folder(checkpoint)
-    if (folder / "config.json").is_file():
-        return folder.absolute()
+    folder = os.path.abspath(os.path.expanduser(checkpoint))
+    if os.path.isfile(f"{folder}/config.json"):
+        return Path(folder)
+    fetched = pretrained_folder(checkpoint)
     return fetched if (fetched / "complete.json").is_file() else None
 
 
 def pretrained_folder(checkpoint: str) -> Path:
-    """Return the folder under models/pretrained/ that holds a fetched checkpoint."""
-    return PRETRAINED / checkpoint.removeprefix("./").replace("/", "--")
+    """Return the folder under models/pretrained/ that holds a fetched checkpoint; RunError if it can't be one."""
+    if not CHECKPOINT.fullmatch(checkpoint):
+        raise RunError(
+            f"{checkpoint[:80]!a}: expected a folder with config.json, or a model of the Hugging Face Hub as "
+            "FacebookAI/xlm-roberta-base, found neither"
+        )
+    return PRETRAINED / _folder_name(checkpoint)
+
+
+def _folder_name(checkpoint: str) -> str:
+    return checkpoint.removeprefix("./").replace("/", "--")
+
+
+def fetch_command(checkpoint: str) -> str:
+    """Return the command that fetches a checkpoint, or its folder, by its short name where it has one."""
+    fetched = (_folder_name(checkpoint), Path(checkpoint).name)
+    names = [name for name, known in known_checkpoints().items() if _folder_name(known) in fetched]
+    return f"python utils/download_model.py {(names or [checkpoint])[0]}"
+
+
+def damage(folder: Path) -> str:
+    """Return what of a fetched checkpoint is not as it was fetched, by the hashes in complete.json; "" if nothing."""
+    try:
+        files = shapes.read_record(folder / "complete.json", {"files": {str: str}}, "it is not whole")["files"]
+    except RunError as error:
+        return str(error)
+    for path, sha256 in ((folder / name, sha256) for name, sha256 in files.items()):
+        if not path.is_file() or runs.sha256_of(path) != sha256:
+            found = "another content" if path.is_file() else "none"
+            return f"{runs.shown(path)}: expected the file that was fetched, by its hash, found {found}"
+    return "" if "config.json" in files else f"{runs.shown(folder)}/complete.json: expected hashes, found none"
 
 
 def fetch(checkpoint: str) -> None:
-    """Make models/pretrained/CHECKPOINT/, proven to load offline. Several at once wait for each other."""
+    """Make models/pretrained/CHECKPOINT/, proven to load offline, if it is not there or damaged.
+
+    Several at once wait for each other.
+    """
     target = pretrained_folder(checkpoint)
     PRETRAINED.mkdir(parents=True, exist_ok=True)
     lock = os.open(PRETRAINED / ".lock", os.O_WRONLY | os.O_CREAT)  # NFS locks only what can be written
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if (target / "complete.json").is_file():
-            return
+            found = damage(target)
+            if not found:
+                return
+            log.warning("%s: fetching it anew", found)
         partial = target.with_name(f"{target.name}.partial")
-        shutil.rmtree(target, ignore_errors=True)
         if checkpoint.startswith("./"):
-            make_tiny(ROOT / checkpoint, partial)
+            make_tiny(corpus_load.find_corpus(str(ROOT / checkpoint)), partial)
             revision = ""
         else:
             revision = _download(checkpoint, partial)
-        convert_tokenizer(partial)
-        _prove(partial)
+        try:
+            convert_tokenizer(partial)
+            _prove(partial)
+        except RunError:
+            shutil.rmtree(partial)  # what does not load must not be gone on from
+            raise
         runs.follow_umask(partial)
         files = {path.name: runs.sha256_of(path) for path in sorted(partial.glob("[!.]*")) if path.is_file()}
         runs.write_json(partial / "complete.json", {"checkpoint": checkpoint, "revision": revision, "files": files})
         shutil.rmtree(partial / ".cache", ignore_errors=True)  # the Hub's notes on what it has downloaded
+        shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
         log.info("%s: there, in %s", checkpoint, runs.shown(target))
     except Exception as error:  # tokenizers raises nothing narrower
@@ -130,21 +186,60 @@ def fetch(checkpoint: str) -> None:
 def _download(checkpoint: str, folder: Path) -> str:
     """Download a Hub repository's safetensors, config and tokenizer; return its commit."""
     from huggingface_hub import constants, model_info, snapshot_download
-    from huggingface_hub.errors import HTTPError
+    from huggingface_hub.utils import filter_repo_objects
 
     if constants.HF_HUB_OFFLINE:
         raise RunError(
             f"{runs.shown(pretrained_folder(checkpoint))}: expected the model {checkpoint}, found none, and "
-            "HF_HUB_OFFLINE is set; on a machine with internet, type: python utils/download_model.py"
+            f"HF_HUB_OFFLINE is set; on a machine with internet, type: {fetch_command(checkpoint)}"
         )
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # the client's, else a line per request
     log.info("%s: downloading", checkpoint)
     try:
-        revision = model_info(checkpoint, timeout=30).sha
-        snapshot_download(checkpoint, revision=revision, local_dir=folder, allow_patterns=WANTED_FILES)
-    except (OSError, ValueError, HTTPError) as error:
-        reason = runs.first_line(error)
-        raise RunError(f"{checkpoint}: expected a model on the Hugging Face Hub, found: {reason}") from error
-    return revision or ""
+        info = model_info(checkpoint, files_metadata=True, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT)
+        files = {file.rfilename: file for file in info.siblings or ()}
+        wanted = list(filter_repo_objects(files, allow_patterns=WANTED_FILES))
+        refuse_pickled(checkpoint, list(files))
+        snapshot_download(checkpoint, revision=info.sha, local_dir=folder, allow_patterns=WANTED_FILES)
+        wrong = [name for name in wanted if not _is_as_on_the_hub(folder / name, files[name])]
+    except RunError:
+        raise
+    except Exception as error:  # the Hub's client raises anything where an answer is not the Hub's
+        cause: BaseException = error
+        while cause.__cause__:  # the client wraps what the Hub has answered
+            cause = cause.__cause__
+        raise RunError(
+            f"{checkpoint}: expected a model on {constants.ENDPOINT}, found {type(cause).__name__}: "
+            f"{runs.first_line(cause)}; check name and connection, and type again: {fetch_command(checkpoint)} "
+            "(what has been fetched is kept)"
+        ) from error
+    if wrong:
+        shutil.rmtree(folder)  # its notes say that the file is right: it would never be fetched again
+        raise RunError(
+            f"{checkpoint}: expected {wrong[0]} with the hash that {constants.ENDPOINT} tells, found another content "
+            f"or none; to try again, type: {fetch_command(checkpoint)}"
+        )
+    return info.sha or ""
+
+
+def _is_as_on_the_hub(path: Path, file: Any) -> bool:
+    """Tell whether a downloaded file has the hash that the Hub tells, if it tells one: SHA-256, or git's for small."""
+    if not path.is_file():
+        return False
+    if file.lfs is not None:
+        return runs.sha256_of(path) == file.lfs.sha256
+    if not file.blob_id:
+        return True
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0%s" % (len(content), content)).hexdigest() == file.blob_id
+
+
+def refuse_pickled(checkpoint: str, files: list[str]) -> None:
+    """RunError if there are no safetensors weights among a checkpoint's files; names pickled ones."""
+    if not any(name.endswith(".safetensors") for name in files):
+        pickled = [name for name in files if name.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5"))]
+        found = f"{', '.join(sorted(pickled))}; pickled weights are never loaded: choose a model" if pickled else "none"
+        raise RunError(f"{checkpoint}: expected model.safetensors, found {found}")
 
 
 def convert_tokenizer(folder: Path) -> None:
@@ -168,7 +263,8 @@ def _prove(folder: Path) -> None:
     proof = subprocess.run([sys.executable, "-c", code, folder], env=environment, capture_output=True, text=True)
     if proof.returncode:
         last_line = proof.stderr.strip().splitlines()[-1] if proof.stderr.strip() else f"exit {proof.returncode}"
-        raise RunError(f"{runs.shown(folder)}: expected a checkpoint that loads offline, found: {last_line}")
+        reason = last_line.removeprefix("utils.runs.RunError: ")
+        raise RunError(f"{runs.shown(folder)}: expected a checkpoint that loads offline, found: {reason}")
 
 
 def make_tiny(corpus: Path, folder: Path) -> None:
@@ -211,13 +307,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         "names",
         nargs="*",
         metavar="NAME",
-        help=f"short names of utils/model2chckpt.json (default: all): {', '.join(checkpoints)}",
+        help=f"short names of utils/model2chckpt.json (default: all): {', '.join(checkpoints)}; or a Hub id, LAB/NAME",
     )
-    args = parser.parse_args(argv)
-    unknown = [name for name in args.names if name not in checkpoints]
-    if unknown:
-        parser.error(f"expected names of {', '.join(checkpoints)}; found {', '.join(unknown)}")
-    args.checkpoints = [checkpoints[name] for name in args.names or checkpoints]
+    args = options.parse(parser, argv)
+    for name in args.names:
+        if name not in checkpoints and not (CHECKPOINT.fullmatch(name) and re.search(r"\w/", name)):
+            parser.error(f"expected names of {', '.join(checkpoints)}, or a Hub id LAB/NAME; found {name!a}")
+    args.checkpoints = [checkpoints.get(name, name) for name in args.names or checkpoints]
     return args
 
 
@@ -226,7 +322,10 @@ def main(argv: list[str] | None = None) -> int:
     failed = 0
     for checkpoint in args.checkpoints:
         try:
-            folder = find_checkpoint(checkpoint)
+            folder = folder_at_hand(checkpoint)
+            if folder is None or folder.parent == PRETRAINED:
+                fetch(checkpoint)
+                folder = pretrained_folder(checkpoint)
             print(f"{checkpoint}: {runs.shown(folder)}")
         except RunError as error:
             log.error("%s", error)
