@@ -25,7 +25,6 @@ if __name__ == "__main__":  # first: a signal during the imports below is answer
 import argparse
 import csv
 import io
-import json
 import logging
 import math
 import time
@@ -33,8 +32,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from utils import corpus_load, download_model, lock, metrics, options, runs
+from utils import corpus_load, download_model, lock, memory, metrics, options, records, results, runs, shapes
 from utils.runs import Run, RunError
+
+# what is read of run.json here; what post_eval.py reads of it is in utils/results.py
+RECORD = results.RECORD | {"settings": {"registers": [str], "max_length": int}}
 
 log = logging.getLogger("evaluate")
 
@@ -68,7 +70,7 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
     )
     options.add_precision_argument(parser)
     parser.add_argument("--overwrite", action="store_true", help="evaluate languages again that were evaluated before")
-    args = parser.parse_args(argv)
+    args = options.parse(parser, argv)
     run = options.check_run_arguments(parser, args)
     options.check_names(parser, "--eval-lang", args.eval_lang, options.LANGUAGE, "letters, digits and '_'")
     args.eval_lang = list(dict.fromkeys(args.eval_lang))
@@ -78,7 +80,12 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
 def load_record(args: argparse.Namespace, run: Run) -> dict[str, Any]:
     """Return the run's run.json; RunError if there is no finished run of this model and these languages."""
     names = f"--model-name {args.model_name} --train-langs {' '.join(args.train_langs)}"
-    record = runs.read_json(run.outputs / "run.json", f"train it first: python finetune.py {names}")
+    if not (run.outputs / "run.json").is_file():
+        raise RunError(
+            f"{runs.shown(run.outputs / 'run.json')}: expected a file, found none; train it first: "
+            f"python finetune.py {names}"
+        )
+    record = shapes.read_record(run.outputs / "run.json", RECORD, f"python finetune.py {names} --overwrite trains anew")
     if (record["model_name"], record["train_langs"]) != (args.model_name, args.train_langs):
         raise RunError(
             f"{runs.shown(run.outputs)}: expected the run of {args.model_name} on {' '.join(args.train_langs)}, "
@@ -94,13 +101,7 @@ def load_model(run: Run, record: dict[str, Any], max_length: int) -> tuple[Any, 
     from utils import classifier
 
     classifier.keep_freed_memory()
-    weights = run.models / "model.safetensors"
-    if not weights.is_file() or runs.sha256_of(weights) != record["weights_sha256"]:
-        found = "other weights" if weights.is_file() else "none"
-        raise RunError(
-            f"{runs.shown(weights)}: expected the model that was trained, by its hash in "
-            f"{runs.shown(run.outputs)}/run.json, found {found}; finetune.py --overwrite trains it anew"
-        )
+    records.check_model(run, record, by_hash=True)
     model = classifier.load_classifier(run.models, record["settings"]["registers"])
     classifier.check_max_length(model, max_length)
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), classifier.load_tokenizer(run.models)
@@ -120,14 +121,14 @@ def signature(args: argparse.Namespace, record: dict[str, Any], eval_lang: str, 
     }
 
 
-def is_done(run: Run, eval_lang: str, expected: dict[str, Any]) -> bool:
-    """Tell whether this language was evaluated with this signature, and its files are there."""
+def is_done(run: Run, record: dict[str, Any], expected: dict[str, Any]) -> bool:
+    """Tell whether a language was evaluated with this signature, and its files are there and whole."""
+    eval_lang = expected["eval_lang"]
     try:
-        found = json.loads(run.scores(eval_lang).read_text(encoding="utf-8"))["signature"]
-    except (OSError, ValueError, KeyError):
+        found = results.load_evaluation(run.outputs, eval_lang, record).signature
+    except RunError:
         return False
-    files_there = run.predictions(eval_lang).is_file() and run.confusions(eval_lang).is_file()
-    return files_there and all(found.get(key) == value for key, value in expected.items())
+    return run.predictions(eval_lang).is_file() and all(found.get(key) == value for key, value in expected.items())
 
 
 def evaluate_language(
@@ -172,6 +173,10 @@ def evaluate_language(
         "several_registers": several_registers,
         "over_max_length": float(dataset["over"][:].float().mean()),
         "seconds": round(time.monotonic() - began, 3),
+        "sha256": {
+            "predictions": runs.sha256_of(run.predictions(eval_lang)),
+            "cfm": runs.sha256_of(run.confusions(eval_lang)),
+        },
         "signature": expected
         | {
             "precision_used": precision,
@@ -201,23 +206,23 @@ def predictions_table(texts: list[corpus_load.Text], registers: list[str], predi
     return table.getvalue()
 
 
-def rebuild_eval_json(run: Run) -> dict[str, Any]:
-    """Put eval.json together from the languages' files in eval/; return it, language -> scores.
+def rebuild_eval_json(run: Run, record: dict[str, Any]) -> list[str]:
+    """Put eval.json together from the languages' files in eval/; return what is wrong with those that are damaged.
 
     Safe with many at once: whoever renames last looks again, and finds every language that was there before.
     """
     put_together: dict[str, Any] | None = None
     while True:
-        files = sorted((run.outputs / "eval").glob("[!.]*.json"))
-        found = {}
-        for path in files:
+        found, damaged = {}, []
+        for path in sorted((run.outputs / "eval").glob("[!.]*.json")):
+            remedy = f"left out; to evaluate it again, type: {results.evaluate_command(record, [path.stem])}"
             try:
-                found[path.stem] = runs.read_json(path, "evaluate this language again")
-            except RunError:
-                if path.exists():  # else another process evaluates this language anew just now
-                    raise
+                found[path.stem] = shapes.read_record(path, results.SCORES, remedy)
+            except RunError as error:
+                if path.is_file():  # else it is being evaluated anew just now
+                    damaged.append(str(error))
         if found == put_together:
-            return found
+            return damaged
         runs.write_json(run.outputs / "eval.json", found)
         put_together = found
 
@@ -248,7 +253,8 @@ def languages_to_do(
     if registers != record["settings"]["registers"]:
         raise RunError(
             f"{corpus}/info/reg_abbv.json: expected the registers of the model, "
-            f"{' '.join(record['settings']['registers'])}, found {' '.join(registers)}"
+            f"{' '.join(record['settings']['registers'])}, found {' '.join(registers)}; give the corpus it was trained "
+            "on with --corpus-path, or train it anew with finetune.py --overwrite"
         )
     to_do, failed = [], []
     for lang in args.eval_lang:
@@ -258,8 +264,15 @@ def languages_to_do(
             log.error("%s not evaluated: %s", lang, error)
             failed.append(lang)
             continue
+        trained = record["corpus"].get("files", {}).get(f"test/{lang}.tsv")
+        if trained != file.sha256:
+            log.warning(
+                "test/%s.tsv %s the model was trained: texts that are in both would raise its scores",
+                lang,
+                "was not compared with the training texts when" if trained is None else "has changed since",
+            )
         expected = signature(args, record, lang, file.sha256)
-        if not args.overwrite and is_done(run, lang, expected):
+        if not args.overwrite and is_done(run, record, expected):
             log.info("%s: evaluated already by this model, skipped (--overwrite evaluates again)", lang)
         else:
             to_do.append((expected, file))
@@ -279,21 +292,25 @@ def evaluate_run(args: argparse.Namespace, run: Run) -> int:
     record = load_record(args, run)
     to_do, failed = languages_to_do(args, run, record, corpus)
     if to_do:
-        model, tokenizer = load_model(run, record, args.max_length or record["settings"]["max_length"])
+        max_length = args.max_length or record["settings"]["max_length"]
+        with memory.explained(*memory.LOADING):
+            model, tokenizer = load_model(run, record, max_length)
     for expected, file in to_do:
         try:
-            print(summary(evaluate_language(run, file, expected, model, tokenizer, args)), flush=True)
+            with memory.explained(*memory.evaluation(args.batch_size, max_length)):
+                print(summary(evaluate_language(run, file, expected, model, tokenizer, args)), flush=True)
         except (RunError, OSError) as error:
             log.error("%s not evaluated: %s", expected["eval_lang"], error)
             failed.append(expected["eval_lang"])
         except Exception:  # a fault of this program: its traceback, and still the other languages
             log.exception("%s not evaluated", expected["eval_lang"])
             failed.append(expected["eval_lang"])
-    if to_do or not failed:
-        rebuild_eval_json(run)
+    damaged = rebuild_eval_json(run, record) if to_do or not failed else []
+    for message in damaged:
+        log.error("%s", message)
     if failed:
         log.error("%d of %d languages not evaluated: %s", len(failed), len(args.eval_lang), " ".join(failed))
-    return 1 if failed else 0
+    return 1 if failed or damaged else 0
 
 
 if __name__ == "__main__":

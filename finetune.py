@@ -29,7 +29,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from utils import corpus_load, download_model, lock, model_card, options, records, runs
+from utils import corpus_load, download_model, lock, memory, model_card, options, records, runs
 from utils.runs import Run
 
 TEXTS_SHOWN = 50_000  # the default number of epochs shows the model this many texts
@@ -47,6 +47,7 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
     options.add_run_arguments(parser, list(checkpoints))
     parser.add_argument(
         "--checkpoint",
+        type=options.filled,
         metavar="DIR|ID",
         help="a folder or Hub id to start from, instead of the "
         "one that utils/model2chckpt.json has for the model's name",
@@ -139,7 +140,7 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
     )
     options.add_precision_argument(optimisation)
 
-    args = parser.parse_args(argv)
+    args = options.parse(parser, argv)
     run = options.check_run_arguments(parser, args)
     if not args.checkpoint and args.model_name not in checkpoints:
         parser.error(
@@ -201,7 +202,7 @@ def train_run(args: argparse.Namespace, run: Run, corpus: Path, registers: list[
             num_epochs,
             f", going on from {checkpoint.name}" if checkpoint else "",
         )
-        with checkpoints.disk_faults_named(run, model.num_parameters()):
+        with memory.explained(*memory.training(args)), checkpoints.disk_faults_named(run, model.num_parameters()):
             received = trainer.train(
                 run,
                 model,
@@ -235,7 +236,7 @@ def resume(run: Run, settings: dict[str, Any], texts_sha256: str, precision: str
 
     started_file = run.checkpoints / "started.json"
     if any(run.checkpoints.glob("checkpoint-*")):
-        started = runs.read_json(started_file, "--overwrite starts anew")
+        started = records.read_started(run)
         records.check_same(run, {"training texts": started["texts_sha256"]}, {"training texts": texts_sha256})
         checkpoint = checkpoints.last_checkpoint(run)
         if checkpoint:
@@ -277,6 +278,7 @@ def finish(
         "best_epoch": best_epoch,
         "validation": epochs[best_epoch - 1]["validation"],
         "weights_sha256": runs.sha256_of(run.models / "model.safetensors"),
+        "model_files": records.describe_model(run.models),
         "commit": runs.code_version(),
         "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
         "device": classifier.describe_device(),
@@ -316,7 +318,7 @@ def main(argv: list[str] | None = None) -> int:
         with lock.hold(run, "looked at", shared=True):  # it may be evaluated meanwhile
             if records.is_finished(run, settings):
                 return nothing_to_do(run)
-    with lock.hold(run, "trained"):
+    with lock.hold(run, "trained"), memory.explained(*memory.LOADING):
         if anew:
             if int(os.environ.get("RANK", 0)) == 0:
                 records.start_anew(run)

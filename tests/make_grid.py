@@ -55,6 +55,7 @@ def make_run(folder: Path, model: str, mix: str, langs: list[str], n_texts: int,
         "model_name": model,
         "train_langs": mix.split("-"),
         "subfolder": "",
+        "weights_sha256": "made",
         "corpus": {"path": "", "train": train},
     }
     runs.write_json(folder / "run.json", record)
@@ -77,8 +78,14 @@ def make_evaluation(folder: Path, model: str, mix: str, lang: str, n_texts: int,
     runs.write_text(run.predictions(lang), table.getvalue())
     counts = {"eval_lang": lang, "registers": REGISTERS, "rows": "gold", "columns": "predicted"}
     runs.write_json(run.confusions(lang), {**counts, "counts": confusion.tolist()})
-    signature = {"model_name": model, "train_langs": mix.split("-"), "eval_lang": lang, "test_sha256": f"made-{lang}"}
-    scores = {"eval_lang": lang, "n": n_texts, "metrics": metrics.all_metrics(confusion), "signature": signature}
+    names = {"model_name": model, "train_langs": mix.split("-"), "eval_lang": lang}
+    scores = {
+        "eval_lang": lang,
+        "n": n_texts,
+        "metrics": metrics.all_metrics(confusion),
+        "sha256": {"predictions": runs.sha256_of(run.predictions(lang)), "cfm": runs.sha256_of(run.confusions(lang))},
+        "signature": {**names, "weights_sha256": "made", "test_sha256": f"made-{lang}"},
+    }
     runs.write_json(run.scores(lang), scores)
 
 

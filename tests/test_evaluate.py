@@ -139,7 +139,7 @@ def test_a_model_that_is_not_the_one_trained_is_refused(run, corpus):
     with open(run.models / "model.safetensors", "r+b") as file:
         file.seek(-4, 2)
         file.write(b"xxxx")
-    with pytest.raises(RunError, match="expected the model that was trained.*found other weights.*--overwrite"):
+    with pytest.raises(RunError, match="expected the file that was trained.*found another one.*--overwrite"):
         evaluate_main(corpus, "--eval-lang", "l2")
 
 

@@ -5,9 +5,9 @@ one that is whole is gone on from.
 """
 
 import contextlib
-import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +15,11 @@ from pathlib import Path
 from safetensors import SafetensorError
 from transformers import TrainerState
 
-from utils import runs
+from utils import runs, shapes
 from utils.runs import Run, RunError
+
+NAME = re.compile(r"checkpoint-(0|[1-9]\d{0,15})")
+PARTS = {"config.json", "model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json"}
 
 log = logging.getLogger(__name__)
 
@@ -48,10 +51,11 @@ def seal_checkpoint(folder: Path) -> None:
 def is_whole(folder: Path) -> bool:
     """Tell whether a checkpoint was sealed and is unchanged since."""
     try:
-        hashes = json.loads((folder / "hashes.json").read_text(encoding="utf-8"))
-        return all(runs.sha256_of(folder / name) == sha256 for name, sha256 in hashes.items())
-    except (OSError, ValueError):
+        hashes = shapes.read_record(folder / "hashes.json", {str: str}, "")
+        whole = all(runs.sha256_of(folder / name) == sha256 for name, sha256 in hashes.items())
+    except (OSError, RunError):
         return False
+    return whole and set(hashes) >= PARTS
 
 
 def last_checkpoint(run: Run) -> Path | None:
@@ -59,14 +63,17 @@ def last_checkpoint(run: Run) -> Path | None:
 
     Removes what is newer: pieces that an interruption or a fault left.
     """
-    by_step = sorted(run.checkpoints.glob("checkpoint-*"), key=lambda folder: -int(folder.name.partition("-")[2]))
-    for folder in by_step:
+    steps = sorted(int(found[1]) for path in run.checkpoints.glob("*") if (found := NAME.fullmatch(path.name)))
+    for folder in (run.checkpoints / f"checkpoint-{step}" for step in reversed(steps)):
         if is_whole(folder):
             best = best_checkpoint(run, load_state(folder))
             if best is None or best == folder or is_whole(best):
                 return folder
         log.warning("%s is not whole: removed", runs.shown(folder))
-        shutil.rmtree(folder)
+        if folder.is_dir():
+            shutil.rmtree(folder)
+        else:
+            folder.unlink()
     return None
 
 

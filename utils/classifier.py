@@ -1,7 +1,6 @@
 """Load an encoder as a register classifier, choose its device and precision, predict registers."""
 
 import ctypes
-import json
 import logging
 import resource
 from collections.abc import Sequence
@@ -21,7 +20,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from utils.download_model import refuse_pickled
+from utils.memory import is_shortage
 from utils.runs import RunError, first_line, shown
+from utils.shapes import read_record
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -33,25 +35,27 @@ log = logging.getLogger(__name__)
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """Load a checkpoint's tokenizer; RunError if the folder has none that loads."""
+    refuse_code(folder)
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise RunError(f"{shown(folder)}: expected a tokenizer, found: {first_line(error)}") from error
+    except Exception as error:  # a damaged file makes the libraries raise anything
+        if is_shortage(error):
+            raise
+        raise _unusable(folder, "a tokenizer", error) from error
 
 
 def load_classifier(folder: Path, registers: Sequence[str], attention_dropout: float | None = None) -> PreTrainedModel:
     """Load an encoder in float32 with one output per register; a head it lacks is drawn from torch's seed.
 
     attention_dropout: None leaves it as the checkpoint has it. Reads safetensors only. RunError if the folder holds
-    no encoder that transformers itself knows.
+    no encoder that transformers itself knows, or not all of its weights.
     """
+    refuse_code(folder)
     if not list(folder.glob("model*.safetensors")):
-        pickled = ", ".join(sorted(path.name for path in folder.glob("*.bin")))
-        found = f"{pickled} (pickled weights are never loaded)" if pickled else "none"
-        raise RunError(f"{shown(folder)}: expected model.safetensors, found {found}")
+        refuse_pickled(shown(folder), [path.name for path in folder.iterdir() if path.suffix != ".safetensors"])
     changed = {} if attention_dropout is None else {"attention_probs_dropout_prob": attention_dropout}
     try:
-        return AutoModelForSequenceClassification.from_pretrained(
+        model, loaded = AutoModelForSequenceClassification.from_pretrained(
             folder,
             num_labels=len(registers),
             id2label=dict(enumerate(registers)),
@@ -60,17 +64,44 @@ def load_classifier(folder: Path, registers: Sequence[str], attention_dropout: f
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
+            output_loading_info=True,
             **changed,
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
+    except Exception as error:  # a damaged file makes the libraries raise anything
+        if is_shortage(error):
             raise
-        raise RunError(f"{shown(folder)}: expected an encoder checkpoint, found: {first_line(error)}") from error
+        raise _unusable(folder, "an encoder checkpoint", error) from error
+    body = f"{model.base_model_prefix}."  # what is missing is drawn at random, which is right for the head alone
+    missing = sorted(key for key in loaded["missing_keys"] if key.startswith(body) and ".pooler." not in key)
+    if missing:
+        raise RunError(
+            f"{shown(folder)}: expected all weights of the model that config.json describes, found none for "
+            f"{len(missing)} of them, as {missing[0]}; fetch or copy it anew"
+        )
+    return model
+
+
+def refuse_code(folder: Path) -> None:
+    """RunError if a checkpoint comes with code, which is never run: without it, it would be another model."""
+    found = sorted(path.name for path in folder.glob("*.py"))
+    for name in ("config.json", "tokenizer_config.json"):
+        if (folder / name).is_file() and "auto_map" in read_record(folder / name, {}, "fetch or copy it anew"):
+            found.append(f"auto_map in {name}")
+    if found:
+        raise RunError(
+            f"{shown(folder)}: expected a model that transformers itself knows, found code of the checkpoint's own, "
+            f"which is never run: {', '.join(found)}; choose another model"
+        )
+
+
+def _unusable(folder: Path, expected: str, error: Exception) -> RunError:
+    reason = f"{type(error).__name__}: {first_line(error)}"
+    return RunError(f"{shown(folder)}: expected {expected}, found {reason}; fetch or copy it anew")
 
 
 def model_registers(folder: Path) -> list[str]:
     """Return the registers of a fine-tuned model, in the order of its outputs."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_record(folder / "config.json", {"id2label": {str: str}}, "finetune.py --overwrite trains it anew")
     return [config["id2label"][str(index)] for index in range(len(config["id2label"]))]
 
 

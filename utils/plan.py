@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
         except RunError as error:
             problems[str(error)] = 1
     if problems:
-        print(*problems, "nothing was submitted", sep="\n", file=sys.stderr)
+        print(*map(runs.one_line, problems), "nothing was submitted", sep="\n", file=sys.stderr)
         return max(problems.values())
     for note in [*notes, *(f"{entry.job_name('eval')}: not trained yet" for entry in untrained)]:
         print(note, file=sys.stderr)
@@ -110,7 +110,7 @@ def check_grid(grid: list[GridRun], args: argparse.Namespace, problems: dict[str
         missing = {
             entry.eval_args.model_name: entry.train_args.checkpoint
             for entry in grid
-            if not download_model.folder_at_hand(entry.train_args.checkpoint)
+            if not at_hand(entry.train_args.checkpoint, problems)
         }
         if missing and not args.local:  # on this machine, finetune.py fetches it
             problems[
@@ -127,6 +127,15 @@ def check_grid(grid: list[GridRun], args: argparse.Namespace, problems: dict[str
                 f"{corpus}/corpus/{split}: expected a file LANG.tsv for each language, found none for "
                 f"{' '.join(absent)}; change {change}"
             ] = 1
+
+
+def at_hand(checkpoint: str, problems: dict[str, int]) -> bool:
+    """Tell whether a checkpoint needs no fetching; one that can't be one is added to problems."""
+    try:
+        return download_model.folder_at_hand(checkpoint) is not None
+    except RunError as error:
+        problems[str(error)] = 1
+        return True
 
 
 def nothing_to_train(entry: GridRun) -> bool:
@@ -146,8 +155,8 @@ def nothing_to_evaluate(entry: GridRun) -> bool:
     args = entry.eval_args
     corpus = corpus_load.find_corpus(args.corpus_path)
     record = evaluate.load_record(args, entry.run)
-    signatures = {lang: evaluate.signature(args, record, lang, test_sha256(corpus, lang)) for lang in args.eval_lang}
-    return not args.overwrite and all(evaluate.is_done(entry.run, *item) for item in signatures.items())
+    signatures = [evaluate.signature(args, record, lang, test_sha256(corpus, lang)) for lang in args.eval_lang]
+    return not args.overwrite and all(evaluate.is_done(entry.run, record, expected) for expected in signatures)
 
 
 @functools.cache

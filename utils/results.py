@@ -5,16 +5,36 @@ Nothing here needs torch, a model, or the corpus.
 
 import csv
 import functools
-import json
 import logging
+import os
+import re
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from utils import intervals, metrics
+from utils import intervals, metrics, runs, shapes
 from utils.corpus_load import DISTR
+from utils.options import LANGUAGE, MODEL_NAME, REGISTER, SUBFOLDER
+from utils.runs import RunError
+
+# what is read of run.json, cfm/LANG.json and eval/LANG.json
+RECORD = {
+    "model_name": MODEL_NAME,
+    "train_langs": [LANGUAGE],
+    "subfolder": re.compile(f"({SUBFOLDER.pattern})?"),
+    "weights_sha256": str,
+    "corpus": {"path": str, "train": {str: {str: int}}},
+}
+COUNTS = {"eval_lang": str, "registers": [REGISTER], "counts": [[int]]}
+SCORES = {
+    "eval_lang": str,
+    "metrics": dict.fromkeys(metrics.METRICS, float),
+    "sha256": {"predictions": str, "cfm": str},
+    "signature": {"weights_sha256": str, "test_sha256": str},
+}
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +67,7 @@ class EvaluatedRun(NamedTuple):
     def subfolder(self) -> str:
         """The folders between the base dir and the run's own, as `seed1`; "" if there are none."""
         path = self.folder.relative_to(self.base_dir).parent
-        return "" if path == Path() else str(path)
+        return "" if path == Path() else runs.one_line(str(path))
 
     @property
     def mix(self) -> str:
@@ -66,25 +86,24 @@ def find_runs(base_dirs: Iterable[Path]) -> tuple[list[EvaluatedRun], int]:
     """
     found, damaged = [], 0
     for base_dir in base_dirs:
+        if not os.path.isdir(base_dir):
+            raise RunError(f"{runs.shown(base_dir)}: expected a folder of evaluated runs, found none")
         for record_file in sorted(base_dir.rglob("run.json")):
             folder = record_file.parent
             try:
-                record = json.loads(record_file.read_text(encoding="utf-8"))
-                run = EvaluatedRun(base_dir, folder, record["model_name"], tuple(record["train_langs"]), record, {})
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                log.error("%s: expected the record of a run, found %s: passed over", record_file, _reason(error))
+                record = shapes.read_record(record_file, RECORD, "passed over; finetune.py --overwrite trains it anew")
+            except RunError as error:
+                log.error("%s", error)
                 damaged += 1
                 continue
+            run = EvaluatedRun(base_dir, folder, record["model_name"], tuple(record["train_langs"]), record, {})
             for path in sorted((folder / "eval").glob("[!.]*.json")):
                 try:
-                    run.evaluations[path.stem] = load_evaluation(folder, path.stem)
-                except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-                    log.error(
-                        "%s: expected the scores and counts of an evaluation, found %s: passed over",
-                        path,
-                        _reason(error),
-                    )
-                    damaged += 1
+                    run.evaluations[path.stem] = load_evaluation(folder, path.stem, record)
+                except RunError as error:
+                    if path.is_file():  # else it is being evaluated anew just now
+                        log.error("%s", error)
+                        damaged += 1
             if run.evaluations:
                 found.append(run)
             else:
@@ -92,18 +111,45 @@ def find_runs(base_dirs: Iterable[Path]) -> tuple[list[EvaluatedRun], int]:
     return sorted(found, key=_order), damaged
 
 
-def load_evaluation(folder: Path, eval_lang: str) -> Evaluation:
-    """Read the scores and counts of one language; ValueError if the scores do not follow from the counts."""
-    scores = json.loads((folder / "eval" / f"{eval_lang}.json").read_text(encoding="utf-8"))
-    counts = json.loads((folder / "cfm" / f"{eval_lang}.json").read_text(encoding="utf-8"))
+def load_evaluation(folder: Path, eval_lang: str, record: dict[str, Any]) -> Evaluation:
+    """Read the scores and counts of one language; RunError with the remedy if its files do not belong together.
+
+    They do if they are of this language and of the model of the record (run.json), the scores follow from the counts,
+    and the other files have the hashes that eval/LANG.json tells. Predictions may be gone.
+    """
+    run = runs.Run(folder.name, folder, folder)
+    path = run.scores(eval_lang)
+    remedy = f"to evaluate it again, type: {evaluate_command(record, [eval_lang])}"
+    scores = shapes.read_record(path, SCORES, remedy)
+    counts = shapes.read_record(run.confusions(eval_lang), COUNTS, remedy)
+    registers, n = counts["registers"], len(counts["registers"])
+    if len(set(registers)) < n or [len(row) for row in counts["counts"]] != [n] * n or not np.any(counts["counts"]):
+        raise RunError(f"{runs.shown(run.confusions(eval_lang))}: expected counts for {n} registers; {remedy}")
     confusion = np.array(counts["counts"], dtype=np.int64)
-    registers = counts["registers"]
-    if confusion.shape != (len(registers), len(registers)) or (confusion < 0).any():
-        raise ValueError(f"counts of shape {confusion.shape} for {len(registers)} registers")
-    expected = metrics.all_metrics(confusion)
-    if any(abs(scores["metrics"][name] - value) > 1e-9 for name, value in expected.items()):
-        raise ValueError("scores that do not follow from the counts in cfm/")
+    if not LANGUAGE.fullmatch(eval_lang) or {scores["eval_lang"], counts["eval_lang"]} != {eval_lang}:
+        raise RunError(f"{runs.shown(path)}: expected the scores of {eval_lang}, found others; {remedy}")
+    if scores["signature"]["weights_sha256"] != record["weights_sha256"]:
+        raise RunError(f"{runs.shown(path)}: expected scores of the model in run.json, found another's; {remedy}")
+    if any(abs(scores["metrics"][name] - value) > 1e-9 for name, value in metrics.all_metrics(confusion).items()):
+        raise RunError(
+            f"{runs.shown(path)}: expected scores that follow from the counts in cfm/{eval_lang}.json, found others; "
+            f"{remedy}"
+        )
+    for name, other in (("cfm", run.confusions(eval_lang)), ("predictions", run.predictions(eval_lang))):
+        if other.is_file() and runs.sha256_of(other) != scores["sha256"][name]:
+            raise RunError(
+                f"{runs.shown(other)}: expected the file that eval/{eval_lang}.json tells of, by its hash, found "
+                f"another one; {remedy}"
+            )
     return Evaluation(eval_lang, registers, confusion, scores["metrics"], scores["signature"])
+
+
+def evaluate_command(record: dict[str, Any], eval_langs: list[str]) -> str:
+    """Return the command that evaluates a run on these languages; record: what is in its run.json."""
+    subfolder = f" --subfolder {record['subfolder']}" if record["subfolder"] else ""
+    langs = " ".join(shlex.quote(runs.one_line(lang)) for lang in eval_langs)
+    names = f"--model-name {record['model_name']} --train-langs {' '.join(record['train_langs'])}"
+    return f"python evaluate.py {names}{subfolder} --eval-lang {langs}"
 
 
 def load_predictions(folder: Path, eval_lang: str) -> list[dict[str, str]]:
@@ -155,7 +201,3 @@ def _order(run: EvaluatedRun) -> tuple:
         run.train_langs,
         str(run.base_dir),
     )
-
-
-def _reason(error: Exception) -> str:
-    return f"no {error}" if isinstance(error, KeyError) else str(error)

@@ -7,8 +7,8 @@ Called by utils/submit.sh.
 Reads   the files and logs of the runs; Slurm's queue, by one call of squeue, and its accounting, by one call of
         sacct, where a site has it
 Prints  a table, a row per run: how far its training and its evaluation are; below it, of what has stopped before its
-        end, the last line of the log
-Exit    0; 2 wrong use
+        end, the last line of the log, and what is damaged
+Exit    0; 1 a run's record is damaged; 2 wrong use
 """
 
 import sys
@@ -27,10 +27,12 @@ import re
 import shutil
 import subprocess
 
-from utils import lock, runs
+from utils import lock, runs, shapes
 from utils.grid import GridRun, Job, parse_args, parse_runs, queued_jobs
-from utils.runs import ROOT
+from utils.runs import ROOT, RunError
 
+RECORD = {"epochs": int, "validation": {"macro_f1": float}}  # what is read of run.json here
+REMEDY = "finetune.py --overwrite trains anew"
 SHOWN_OF_LOG = 150  # characters of a log's last line
 SLURMS_OWN = re.compile(r"(srun|slurmstepd|slurmd)\b[^:]*: ")  # how lines begin that Slurm adds to a log
 
@@ -40,26 +42,29 @@ def main(argv: list[str] | None = None) -> int:
     problems: dict[str, int] = {}
     grid = parse_runs(args, problems)
     if problems:
-        print(*problems, sep="\n", file=sys.stderr)
+        print(*map(runs.one_line, problems), sep="\n", file=sys.stderr)
         return max(problems.values())
     jobs = {} if args.local else queued_jobs()
     ended = {} if args.local else ended_jobs()
-    rows, reasons = [("run", "training", "evaluation")], []
+    rows, reasons, damaged = [("run", "training", "evaluation")], [], 0
     for entry in grid:
         name = str(entry.run.outputs.relative_to(ROOT / "outputs"))
         cells = [name]
         for kind, describe in (("train", training_status), ("eval", evaluation_status)):
-            cell, reason = describe(entry, jobs.get(entry.job_name(kind)), ended.get(entry.job_name(kind)))
+            try:
+                cell, reason = describe(entry, jobs.get(entry.job_name(kind)), ended.get(entry.job_name(kind)))
+            except RunError as error:
+                cell, reason, damaged = "damaged", str(error), 1
             cells.append(cell)
             if reason:
-                reasons.append(f"{entry.job_name(kind)}: {reason}")
+                reasons.append(runs.one_line(f"{entry.job_name(kind)}: {reason}"))
         rows.append(tuple(cells))
     widths = [max(len(row[column]) for row in rows) for column in range(2)]
     for row in rows:
         print(f"{row[0]:{widths[0]}}  {row[1]:{widths[1]}}  {row[2]}")
     if reasons:
         print("", *reasons, sep="\n")
-    return 0
+    return damaged
 
 
 def ended_jobs() -> dict[str, str]:
@@ -80,11 +85,11 @@ def training_status(entry: GridRun, job: Job | None, ended: str | None) -> tuple
     """Return how far a training is, in words, and the last line of its log if it has stopped before its end."""
     run = entry.run
     records = run.outputs / "train.json"
-    n_epochs = len(runs.read_json(records, "--overwrite trains anew")) if records.is_file() else 0
+    n_epochs = len(shapes.read_record(records, [{}], REMEDY)) if records.is_file() else 0
     if job:
         return queue_status(job, f"epoch {n_epochs + 1}"), ""
     if entry.is_trained():
-        record = runs.read_json(run.outputs / "run.json", "--overwrite trains anew")
+        record = shapes.read_record(run.outputs / "run.json", RECORD, REMEDY)
         score = 100 * record["validation"]["macro_f1"]
         return f"trained, {record['epochs']} epochs, validation macro-F1 {score:.1f}", ""
     trainer = lock.trainer_of(run)
