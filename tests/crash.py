@@ -6,7 +6,7 @@ Each program works in a folder of its own, made for it. It is started, and ended
 SIGINT, sent to itself or to all its processes, anywhere from Python's start to its last file, or within the writing
 of one; after one to four such ends it runs through. Then its results must be, byte for byte, those of an
 undisturbed run, times aside, with nothing else left in the folders; and what there was before must be there still.
-Ctrl-C within the first hundredth of a second, before the script's first line, is answered by Python itself, which
+Ctrl-C before the script's first lines, in the first hundredths of a second, is answered by Python itself, which
 prints a traceback then: these are counted apart.
 
 Prints  a table: per program and signal how many tries, results lost, tracebacks, wrong exit codes, files left behind
@@ -19,6 +19,7 @@ import json
 import math
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -226,7 +227,7 @@ def crash(name: str, project: Path, rounds: int, rng: random.Random, counts: Cou
             if code not in (-number, 128 + number if number != signal.SIGKILL else -number, 0):
                 fault("exit code", number, f"{code}\n{out}")
             if "Traceback" in out or "Fatal Python error" in out:
-                if number == signal.SIGINT and "utils" not in out.replace("from utils import stop", ""):
+                if number == signal.SIGINT and "utils" not in re.sub("from utils import stop|utils/stop.py", "", out):
                     counts[name, number, "python"] += 1
                 else:
                     fault("traceback", number, out)

@@ -29,23 +29,23 @@ def wait_for(path, process):
 
 
 def test_the_second_of_two_trainings_says_who_holds_the_run(shared_project, corpus, monkeypatch):
+    training = [*TRAINING, "--num-epochs=2000"]
     monkeypatch.setenv("SLURM_JOB_ID", "17")
-    first = start(shared_project, *TRAINING, corpus=corpus)
-    wait_for(run_of(shared_project).outputs / ".lock", first)
+    first = start(shared_project, *training, corpus=corpus)
+    run = run_of(shared_project)
+    wait_for(run.outputs / ".lock", first)
     monkeypatch.delenv("SLURM_JOB_ID")
-    for command in (TRAINING, [*TRAINING, "--overwrite"], EVALUATION):
+    for command in (training, [*training, "--overwrite"], EVALUATION):
         out = finish(start(shared_project, *command, corpus=corpus), expect=1)
-        assert first.poll() is None
         assert (
             f"{command[0]}: outputs/tiny-en: expected a run that is free, found it being trained on "
             f"{socket.gethostname()} by process {first.pid}, Slurm job 17, since " in out
         )
         assert out.splitlines()[-1].endswith("wait for its end")
-    finish(first)
-    run = run_of(shared_project)
-    assert not (run.outputs / ".lock").exists()
-    finish(start(shared_project, *TRAINING, "--subfolder=alone", corpus=corpus))
-    assert result(run) == result(run_of(shared_project, "alone"))
+    wait_for(run.outputs / "train.json", first)  # an epoch later, as if nothing had been
+    first.send_signal(signal.SIGTERM)
+    finish(first, expect=143)
+    assert not (run.outputs / ".lock").exists() and list(run.checkpoints.glob("*/hashes.json"))
 
 
 def test_while_a_run_is_evaluated_it_is_not_trained_anew(shared_project, corpus):

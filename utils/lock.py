@@ -24,8 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from utils import stop
-from utils.runs import Run, RunError, shown
+from utils.runs import Run, RunError, shown, undone
 
 SECONDS = 2  # to try for: whoever leaves shuts the others out for an instant
 LOCAL_TYPES = re.compile("beegfs|9p|fuse")
@@ -43,7 +42,7 @@ def hold(run: Run, work: str, *, shared: bool = False) -> Iterator[None]:
         return
     path = run.outputs / ".lock"
     file = _take(path, shared)
-    with file, stop.undone(lambda: _give_back(file, path, shared)):
+    with file, undone(lambda: _give_back(file, path, shared)):
         if not shared:
             file.truncate(0)
         file.write(json.dumps(_note(work)) + "\n")

@@ -120,6 +120,18 @@ def run_paths(model_name: str, train_langs: list[str], subfolder: str = "") -> R
 
 
 @contextlib.contextmanager
+def undone(undo: Callable[[], Any]) -> Iterator[None]:
+    """Call undo at the end of the block, or when a signal ends the process within it."""
+    stop.to_undo.append(undo)
+    try:
+        yield
+    finally:
+        if undo in stop.to_undo:
+            stop.to_undo.remove(undo)
+        undo()
+
+
+@contextlib.contextmanager
 def whole_file(path: Path, size: int | None = None) -> Iterator[Path]:
     """Give a temporary path to write to; after the block it is flushed to disk and renamed to path, or removed.
 
@@ -128,7 +140,7 @@ def whole_file(path: Path, size: int | None = None) -> Iterator[Path]:
     """
     try:
         holder, temporary = _new_temporary(path)
-        with holder, stop.undone(lambda: temporary.unlink(missing_ok=True)):
+        with holder, undone(lambda: temporary.unlink(missing_ok=True)):
             yield temporary
             os.fsync(holder)
             temporary.replace(path)
