@@ -56,7 +56,7 @@ def stand_in(patch, folder):
     patch.setenv("REGISTER_CORPUS", str(folder / "corpus"))
     patch.setenv("HF_HUB_OFFLINE", "1")
     grid.eval_langs.cache_clear()
-    plan.sha256_of.cache_clear()
+    plan.test_sha256.cache_clear()
 
 
 def names(folder, subfolder=""):

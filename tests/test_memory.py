@@ -41,7 +41,7 @@ def limited(project, megabytes, script, *options, corpus, expect):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: the limit is the machine's memory")
 def test_the_advice_is_right_and_finished_epochs_are_kept(project, corpus, tiny, tmp_path):
     no_dropout = copy_without_dropout(tiny, tmp_path)
-    names = ["--model-name=t", "--train-langs=en"]
+    names = ["--model-name=t", "--train-langs=en", "--precision=fp32"]
     common = [*names, f"--checkpoint={no_dropout}", "--num-epochs=2", "--max-length=256", "--learning-rate=1e-3"]
     whole, small = (Run("t-en", *(project / kind / name / "t-en" for kind in ("outputs", "models"))) for name in "ws")
     finish(start(project, "finetune.py", *common, "--batch-size=64", "--subfolder=w", corpus=corpus))

@@ -69,16 +69,34 @@ def test_a_dollar_is_no_formula_in_a_figure(hostile):
 
 
 @pytest.mark.parametrize(
-    "register", ["=1+1", "+x", "-x", "@x", " x", "x ", "", "a\nb", "a\tb", "\x1b[31m", "a\0", "\u202ex", "\udcff"]
+    "register",
+    [
+        "=1+1",
+        "+x",
+        "-x",
+        "@x",
+        " x",
+        "x ",
+        "",
+        "a\nb",
+        "a\tb",
+        "\x1b[31m",
+        "a\0",
+        "\u202ex",
+        "\udcff",
+        "$x$",
+        '"',
+        "x" * 300,
+    ],
 )
 def test_registers_that_are_formulas_or_move_the_cursor_are_refused(write_corpus, register):
     corpus = write_corpus({}, {"IN": "information", register: "another"})
-    with pytest.raises(corpus_load.CorpusError, match="reg_abbv.json: expected ") as error:
+    with pytest.raises(corpus_load.CorpusError, match=r"reg_abbv.json(:\d+)?: expected ") as error:
         corpus_load.load_registers(corpus)
     assert str(error.value).isprintable()
 
 
-@pytest.mark.parametrize("register", [*REGISTERS, "é", "新闻", "أخبار", "a b", "x" * 300, "'", '"', "N/A", "None", "0"])
+@pytest.mark.parametrize("register", ["a_b", "50 %", "R&D", "é", "新闻", "أخبار", "a b", "x'", "N/A", "None", "0"])
 def test_other_registers_are_taken_as_they_are(write_corpus, register):
     corpus = write_corpus({"test/en": [(register, "a text")]}, {"IN": "information", register: "another"})
     assert list(corpus_load.load_registers(corpus)) == ["IN", register]

@@ -33,7 +33,6 @@ CORPUS_PATH = "../register-corpus"  # where the corpus lies, relative to this re
 
 DISTR = "distr"  # the training mix that is no language
 
-# a spreadsheet would take an abbreviation that begins with one of = + - @ for a formula
 ABBREVIATION = re.compile(r'[^\W_][^"$\\]{0,31}(?<! )')
 ABBREVIATION_IS = '1 to 32 printable characters, the first a letter or digit, no blank at the end, none of " $ \\'
 NO_REGISTERS = {UNUSED, "row", "gold", "predicted"}  # the label of rows set aside; columns of the predictions

@@ -16,6 +16,7 @@ from utils.runs import PRETRAINED, UNPRINTABLE, Run, run_paths
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 LANGUAGE = re.compile(r"[A-Za-z0-9_]{1,32}")
 SUBFOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}){0,3}")
+REGISTER = re.compile(rf"(?![=+@\s-])(?:(?!{UNPRINTABLE.pattern}).)+(?<!\s)")  # no formula of a spreadsheet
 RUNS_OWN = {"checkpoints", "cfm", "errors", "eval", "predictions"}  # folders of a run: no subfolder's, below another
 
 
