@@ -58,9 +58,9 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
     parser.add_argument(
         "--batch-size",
         type=options.positive_int,
-        default=32,
         metavar="N",
-        help="texts that go through the model together (default: %(default)s)",
+        help="texts of the maximum length that go through the model together, of shorter ones more "
+        "(default: 32 on a GPU; 4 on a CPU, where more are slower)",
     )
     parser.add_argument(
         "--max-length",
@@ -141,7 +141,7 @@ def evaluate_language(
     eval_lang, registers = expected["eval_lang"], expected["registers"]
     precision = classifier.choose_precision(args.precision)
     dataset = tokens.tokenize(file.texts, tokenizer, expected["max_length"], registers)
-    probabilities = classifier.predict(model, dataset, tokenizer, args.batch_size, precision)
+    probabilities = classifier.predict(model, dataset, tokenizer, args.batch_size, expected["max_length"], precision)
     predicted = probabilities.argmax(axis=1)
     confusion = metrics.count_confusions(dataset["labels"][:].numpy(), predicted, len(registers))
     several_registers = corpus_load.several_registers("test", corpus_load.group_by_text(file.texts))
@@ -292,9 +292,12 @@ def evaluate_run(args: argparse.Namespace, run: Run) -> int:
     record = load_record(args, run)
     to_do, failed = languages_to_do(args, run, record, corpus)
     if to_do:
+        from utils import classifier
+
         max_length = args.max_length or record["settings"]["max_length"]
         with memory.explained(*memory.LOADING):
             model, tokenizer = load_model(run, record, max_length)
+            args.batch_size = args.batch_size or classifier.evaluation_batch_size()
     for expected, file in to_do:
         try:
             with memory.explained(*memory.evaluation(args.batch_size, max_length)):

@@ -284,7 +284,7 @@ def finish(
         "device": classifier.describe_device(),
         "slurm_job": records.slurm_job(),
         "peak_memory_bytes": classifier.peak_memory(),
-        "seconds": round(sum(r["seconds"] + r["validation_seconds"] for r in epochs), 1),
+        "seconds": round(sum(r["seconds"] + r["validation_seconds"] for r in epochs), 3),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     runs.write_json(run.outputs / "run.json", record)

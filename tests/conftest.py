@@ -32,7 +32,7 @@ SCRIPTS = (
     "run_eval.sh",
 )
 
-FAST = ["--max-length=64", "--learning-rate=1e-3", "--patience=0"]
+FAST = ["--max-length=64", "--learning-rate=1e-3", "--patience=0", "--precision=fp32"]
 
 WriteCorpus = Callable[..., Path]
 

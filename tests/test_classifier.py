@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -45,3 +46,15 @@ def test_precision_and_kernels_follow_the_gpus_capability(monkeypatch):
         else:
             with pytest.raises(RunError, match="expected a torch with kernels for sm_70"):
                 classifier.choose_precision("auto")
+
+
+def test_batches_of_similar_length_hold_every_text_once_and_need_the_same_memory():
+    lengths = np.random.default_rng(0).integers(1, 513, size=1003)
+    batches = classifier.batches_of_similar_length(lengths, batch_size=4, max_length=512)
+    assert sorted(np.concatenate(batches)) == list(range(1003))
+    for batch in batches:
+        assert lengths[batch].max() * len(batch) <= 4 * 512
+    padded = sum(lengths[batch].max() * len(batch) for batch in batches)
+    assert padded < 1.03 * lengths.sum()
+    assert len(batches[0]) == 4 and len(batches[-2]) > 16  # of the shortest texts many at once
+    assert classifier.batches_of_similar_length(np.zeros(0, dtype=int), 4, 512) == []

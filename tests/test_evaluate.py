@@ -33,14 +33,15 @@ def corpus(write_corpus):
 
 @pytest.fixture
 def run(root, corpus, tiny):
-    options = ["--num-epochs=4", "--learning-rate=1e-3", "--max-length=64"]
+    options = ["--num-epochs=4", "--learning-rate=1e-3", "--max-length=64", "--precision=fp32"]
     names = ["--model-name=tiny", "--train-langs=en", f"--corpus-path={corpus}", f"--checkpoint={tiny}"]
     assert finetune.main([*names, *options]) == 0
     return run_paths("tiny", ["en"])
 
 
 def evaluate_main(corpus, *options):
-    return evaluate.main(["--model-name=tiny", "--train-langs=en", f"--corpus-path={corpus}", *options])
+    names = ["--model-name=tiny", "--train-langs=en", f"--corpus-path={corpus}"]
+    return evaluate.main([*names, "--precision=fp32", *options])
 
 
 def load(path):

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
-from accelerate import PartialState
 from datasets import Dataset
 from transformers import (
     AutoModelForSequenceClassification,
@@ -78,6 +77,9 @@ def load_classifier(folder: Path, registers: Sequence[str], attention_dropout: f
             f"{shown(folder)}: expected all weights of the model that config.json describes, found none for "
             f"{len(missing)} of them, as {missing[0]}; fetch or copy it anew"
         )
+    # out of the file, where they begin at any byte: products round differently by it, and a resumed training's would
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
     return model
 
 
@@ -108,7 +110,7 @@ def model_registers(folder: Path) -> list[str]:
 def choose_precision(requested: str) -> str:
     """Return fp32, bf16 or fp16: what was asked for, or for "auto" the fastest that this device does natively.
 
-    On a GPU by its compute capability: 8.0 and later bf16, 7.x fp16, else fp32. RunError where the
+    On a GPU by its compute capability: 8.0 and later bf16, 7.x fp16, else fp32. On a CPU fp32. RunError where the
     request, or the installed torch, does not fit the device.
     """
     if not torch.cuda.is_available():
@@ -160,6 +162,8 @@ def keep_freed_memory() -> None:
 
 def main_process_first() -> AbstractContextManager:
     """Let process 0 of several go first through a block, the others after it; one process just goes."""
+    from accelerate import PartialState  # half a second that evaluation does without
+
     return PartialState(cpu=not torch.cuda.is_available()).main_process_first()
 
 
@@ -177,24 +181,51 @@ def describe_device() -> str:
     return f"CPU, {torch.get_num_threads()} threads"
 
 
+def evaluation_batch_size() -> int:
+    """Return how many of the longest texts go through the model at once: on a CPU as many as its caches hold."""
+    return 32 if torch.cuda.is_available() else 4
+
+
+def batches_of_similar_length(lengths: np.ndarray, batch_size: int, max_length: int) -> list[np.ndarray]:
+    """Cut the texts, longest first, into batches that all need about the same memory; return their indices.
+
+    A batch holds batch_size texts of max_length tokens, or more texts that are shorter: as many as are padded
+    to no more tokens in all.
+    """
+    longest_first = np.argsort(-lengths, kind="stable")
+    batches = []
+    start = 0
+    while start < len(longest_first):
+        longest = max(int(lengths[longest_first[start]]), 1)
+        n_texts = max(batch_size, batch_size * max_length // longest)
+        batches.append(longest_first[start : start + n_texts])
+        start += n_texts
+    return batches
+
+
 @torch.inference_mode()
 def predict(
-    model: PreTrainedModel, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, batch_size: int, precision: str
+    model: PreTrainedModel,
+    dataset: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    batch_size: int,
+    max_length: int,
+    precision: str,
 ) -> np.ndarray:
     """Return the probability of each register for each text: float32, shape (n texts, n registers), dataset's order.
 
-    Texts go through the model in batches of similar length, so that little is padded.
+    batch_size: texts of max_length tokens that go through the model together; of shorter ones there are more.
     """
     device = next(model.parameters()).device
     model.eval()
     collate = DataCollatorWithPadding(tokenizer, pad_to_multiple_of=8 if device.type == "cuda" else None)
     texts = dataset.select_columns("input_ids")
-    longest_first = np.argsort(-np.asarray(dataset["length"]), kind="stable")
-    probabilities = np.empty((len(dataset), model.config.num_labels), dtype=np.float32)
-    for start in range(0, len(dataset), batch_size):
-        indices = longest_first[start : start + batch_size]
-        batch = collate([texts[int(index)] for index in indices]).to(device)
+    logits = []
+    batches = batches_of_similar_length(np.asarray(dataset["length"]), batch_size, max_length)
+    for indices in batches:
+        batch = collate([texts[int(index)] for index in indices]).to(device, non_blocking=True)
         with torch.autocast(device.type, dtype=AUTOCAST.get(precision), enabled=precision in AUTOCAST):
-            logits = model(**batch).logits
-        probabilities[indices] = logits.float().softmax(dim=1).cpu().numpy()
+            logits.append(model(**batch).logits.float())
+    probabilities = np.empty((len(dataset), model.config.num_labels), dtype=np.float32)
+    probabilities[np.concatenate(batches)] = torch.cat(logits).softmax(dim=1).cpu().numpy()
     return probabilities

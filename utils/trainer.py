@@ -37,6 +37,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from utils import runs
 from utils.checkpoints import epoch_records, is_over, seal_checkpoint, steps_per_epoch
+from utils.classifier import evaluation_batch_size
 from utils.metrics import METRICS, all_metrics, count_confusions
 from utils.runs import Run
 from utils.stop import SIGNALS
@@ -266,7 +267,7 @@ def train(
         output_dir=str(run.checkpoints),
         num_train_epochs=num_epochs,
         per_device_train_batch_size=args.batch_size,
-        per_device_eval_batch_size=args.batch_size,
+        per_device_eval_batch_size=args.batch_size if on_gpu else evaluation_batch_size(),
         gradient_accumulation_steps=args.gradient_accumulation,
         learning_rate=args.learning_rate,
         warmup_steps=args.warmup,  # below 1: a share of all steps
