@@ -4,7 +4,7 @@
 
 Each program works in a folder of its own, made for it. It is started, and ended by SIGKILL, SIGTERM, SIGUSR2 or
 SIGINT, sent to itself or to all its processes, anywhere from Python's start to its last file, or within the writing
-of one; after one to four such ends it runs through. Then its results must be, byte for byte, those of an
+of one; after two to five such ends it runs through. Then its results must be, byte for byte, those of an
 undisturbed run, times aside, with nothing else left in the folders; and what there was before must be there still.
 Ctrl-C before the script's first lines, in the first hundredths of a second, is answered by Python itself, which
 prints a traceback then: these are counted apart.
@@ -213,7 +213,7 @@ def crash(name: str, project: Path, rounds: int, rng: random.Random, counts: Cou
 
     tries = 0
     while tries < rounds:
-        for _ in range(rng.randint(1, 4)):
+        for _ in range(rng.randint(2, 5)):
             number, saved = rng.choice(SIGNALS), newest_steps(project)
             process = start(project, program.command)
             wait_for_moment(process, project, program, seconds, rng)
