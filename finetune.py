@@ -29,7 +29,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from utils import corpus_load, download_model, lock, memory, model_card, options, records, runs
+from utils import corpus_load, download_model, lock, memory, model_card, options, records, results, runs
 from utils.runs import Run
 
 TEXTS_SHOWN = 50_000  # the default number of epochs shows the model this many texts
@@ -267,6 +267,7 @@ def finish(
     card = model_card.model_card(args, run, settings["registers"], report, epochs[best_epoch - 1])
     runs.write_text(run.models / "README.md", card)
     runs.write_json(run.outputs / "train.json", epochs)
+    model_files = records.describe_model(run.models)
     record = {
         "model_name": args.model_name,
         "train_langs": args.train_langs,
@@ -277,8 +278,8 @@ def finish(
         "epochs": len(epochs),
         "best_epoch": best_epoch,
         "validation": epochs[best_epoch - 1]["validation"],
-        "weights_sha256": runs.sha256_of(run.models / "model.safetensors"),
-        "model_files": records.describe_model(run.models),
+        "weights_sha256": model_files["model.safetensors"]["sha256"],
+        "model_files": model_files,
         "commit": runs.code_version(),
         "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
         "device": classifier.describe_device(),
@@ -297,14 +298,7 @@ def finish(
         runs.shown(run.models),
         runs.shown(run.outputs),
     )
-    subfolder = f" --subfolder {args.subfolder}" if args.subfolder else ""
-    log.info(
-        "next: python evaluate.py --model-name %s --train-langs %s%s --eval-lang %s",
-        args.model_name,
-        " ".join(args.train_langs),
-        subfolder,
-        " ".join(corpus_load.list_languages(corpus, "test")),
-    )
+    log.info("next: %s", results.evaluate_command(record, corpus_load.list_languages(corpus, "test")))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -160,3 +160,8 @@ def record(run):
 
 def epochs(run):
     return json.loads((run.outputs / "train.json").read_text())
+
+
+def run_of(project: Path, subfolder: str = "", name: str = "tiny-en") -> runs.Run:
+    """Return the folders of a run in a copy of the project."""
+    return runs.Run(name, *(project / kind / subfolder / name for kind in ("outputs", "models")))

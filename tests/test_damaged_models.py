@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from conftest import FAST, result
+from conftest import FAST, result, run_of
 from damage import NOT_JSON, named, names
 from safetensors.torch import load_file, save_file
 
@@ -172,15 +172,11 @@ def unfinished(finished):
         assert finetune.main(["--num-epochs=2", *FAST, *names(finished, "unfinished")]) == 0
         run = run_paths("tiny", ["en"], "unfinished")
     assert len(list(run.checkpoints.glob("checkpoint-*"))) == 2
-    return result(run_paths_of(finished))
-
-
-def run_paths_of(folder, subfolder=""):
-    return runs.Run("tiny-en", *(folder / kind / subfolder / "tiny-en" for kind in ("outputs", "models")))
+    return result(run_of(finished))
 
 
 def test_a_damaged_checkpoint_of_any_kind_gives_way_to_the_one_before(unfinished, finished, tmp_path):
-    checkpoints_of = run_paths_of(finished, "unfinished").checkpoints
+    checkpoints_of = run_of(finished, "unfinished").checkpoints
     first, newest = sorted(checkpoints_of.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     files = sorted(path.name for path in newest.iterdir())
     assert {"hashes.json", "optimizer.pt", "model.safetensors", "trainer_state.json"} < set(files)
@@ -190,7 +186,7 @@ def test_a_damaged_checkpoint_of_any_kind_gives_way_to_the_one_before(unfinished
     }  # fmt: skip
     for file in files:
         for damage in [alter, remove, *others.get(file, [cut])]:  # hashes.json without its line end is whole
-            run = run_paths_of(tmp_path)
+            run = run_of(tmp_path)
             shutil.copytree(checkpoints_of, run.checkpoints)
             (run.checkpoints / "checkpoint-x").mkdir()
             (run.checkpoints / "checkpoint-99999").write_text("a file, and not a folder")
@@ -201,7 +197,7 @@ def test_a_damaged_checkpoint_of_any_kind_gives_way_to_the_one_before(unfinished
 
 
 def test_the_training_goes_on_from_the_one_before_and_ends_the_same(unfinished, copy, caplog):
-    run = run_paths_of(copy, "unfinished")
+    run = run_of(copy, "unfinished")
     newest = max(run.checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     alter(newest / "optimizer.pt")
     assert finetune.main(["--num-epochs=2", *FAST, *names(copy, "unfinished")]) == 0
@@ -211,14 +207,14 @@ def test_the_training_goes_on_from_the_one_before_and_ends_the_same(unfinished, 
 
 @pytest.mark.parametrize("damage", NOT_JSON)
 def test_a_damaged_record_of_the_beginning_is_named(unfinished, copy, told, damage):
-    path = run_paths_of(copy, "unfinished").checkpoints / "started.json"
+    path = run_of(copy, "unfinished").checkpoints / "started.json"
     path.write_bytes(NOT_JSON[damage](path.read_bytes()))
     named(told, "unfinished", "tiny-en/checkpoints/started.json", "finetune.py --overwrite starts anew")
 
 
 @pytest.mark.parametrize("key", ["settings", "texts_sha256", "precision"])
 def test_the_record_of_the_beginning_by_another_version_is_named(unfinished, copy, told, key):
-    path = run_paths_of(copy, "unfinished").checkpoints / "started.json"
+    path = run_of(copy, "unfinished").checkpoints / "started.json"
     started = json.loads(path.read_text())
     for value in (None, 7, [], "fp64" if key == "precision" else None):
         path.write_text(json.dumps({**started, key: value}))

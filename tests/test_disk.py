@@ -10,17 +10,11 @@ import time
 import make_grid
 import numpy as np
 import pytest
-from conftest import FAST, finish, result, start
-
-from utils.runs import Run
+from conftest import FAST, finish, result, run_of, start
 
 pytestmark = pytest.mark.usefixtures("corpus")
 TRAINING = ["finetune.py", "--model-name=tiny", "--train-langs=en", *FAST]
 MB = 1_000_000
-
-
-def run_of(project, subfolder):
-    return Run("tiny-en", *(project / kind / subfolder / "tiny-en" for kind in ("outputs", "models")))
 
 
 def files_of(folder):

@@ -4,10 +4,9 @@ import signal
 import time
 
 import pytest
-from conftest import finish, result, start
+from conftest import finish, result, run_of, start
 
 from utils import checkpoints
-from utils.runs import Run
 
 COMMAND = [
     "finetune.py", "--model-name=tiny", "--train-langs", "en", "fr", "--num-epochs=6", "--learning-rate=1e-3",
@@ -19,11 +18,7 @@ COMMAND = [
 def undisturbed(shared_project):
     """Return what an undisturbed training of COMMAND gives."""
     finish(start(shared_project, *COMMAND, "--subfolder=undisturbed"))
-    return result(run_of(shared_project, "undisturbed"))
-
-
-def run_of(project, subfolder):
-    return Run("tiny-en-fr", *(project / kind / subfolder / "tiny-en-fr" for kind in ("outputs", "models")))
+    return result(run_of(shared_project, "undisturbed", "tiny-en-fr"))
 
 
 def no_leftovers(run):
@@ -31,7 +26,7 @@ def no_leftovers(run):
 
 
 def test_signals_save_and_the_same_command_goes_on(shared_project, undisturbed):
-    run, command = run_of(shared_project, "signals"), [*COMMAND, "--subfolder=signals"]
+    run, command = run_of(shared_project, "signals", "tiny-en-fr"), [*COMMAND, "--subfolder=signals"]
     codes = {"SIGTERM": 143, "SIGUSR2": 140, "SIGINT": 130}
     stopped_within_an_epoch = {}
     for name, code in codes.items():
@@ -68,7 +63,7 @@ def steps_of_an_epoch(run):
 def interrupted(shared_project, request):
     """Start COMMAND, end it with SIGTERM after its first checkpoint; return run and command."""
     subfolder = request.node.name[:40]
-    run, command = run_of(shared_project, subfolder), [*COMMAND, f"--subfolder={subfolder}"]
+    run, command = run_of(shared_project, subfolder, "tiny-en-fr"), [*COMMAND, f"--subfolder={subfolder}"]
     process = start(shared_project, *command)
     wait_for_step(run, process, 1)
     process.send_signal(signal.SIGTERM)

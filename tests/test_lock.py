@@ -10,17 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import FAST, ROOT, SAMPLE_CORPUS, finish, result, start
+from conftest import FAST, ROOT, SAMPLE_CORPUS, finish, result, run_of, start
 
 from utils import lock
 from utils.runs import Run, RunError
 
 TRAINING = ["finetune.py", "--model-name=tiny", "--train-langs=en", "--num-epochs=2", *FAST]
 EVALUATION = ["evaluate.py", "--model-name=tiny", "--train-langs=en", "--eval-lang=fr"]
-
-
-def run_of(project, subfolder=""):
-    return Run("tiny-en", *(project / kind / subfolder / "tiny-en" for kind in ("outputs", "models")))
 
 
 def wait_for(path, process):

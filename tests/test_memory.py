@@ -8,11 +8,11 @@ import time
 
 import pytest
 import torch
-from conftest import REGISTERS, epochs, finish, record, start
+from conftest import REGISTERS, epochs, finish, record, run_of, start
 from test_finetune import assert_same_training, copy_without_dropout
 
 from utils import memory, runs
-from utils.runs import Run, RunError
+from utils.runs import RunError
 
 LIMITED = """
 import importlib, resource, sys
@@ -43,7 +43,7 @@ def test_the_advice_is_right_and_finished_epochs_are_kept(project, corpus, tiny,
     no_dropout = copy_without_dropout(tiny, tmp_path)
     names = ["--model-name=t", "--train-langs=en", "--precision=fp32"]
     common = [*names, f"--checkpoint={no_dropout}", "--num-epochs=2", "--max-length=256", "--learning-rate=1e-3"]
-    whole, small = (Run("t-en", *(project / kind / name / "t-en" for kind in ("outputs", "models"))) for name in "ws")
+    whole, small = (run_of(project, subfolder, "t-en") for subfolder in "ws")
     finish(start(project, "finetune.py", *common, "--batch-size=64", "--subfolder=w", corpus=corpus))
 
     training = [*common, "--subfolder=s"]

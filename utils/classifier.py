@@ -1,7 +1,6 @@
 """Load an encoder as a register classifier, choose its device and precision, predict registers."""
 
 import ctypes
-import logging
 import resource
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -29,7 +28,6 @@ AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 transformers.logging.set_verbosity_error()  # its notes on new classifier heads would read as faults
 transformers.logging.disable_progress_bar()
-log = logging.getLogger(__name__)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

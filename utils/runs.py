@@ -46,8 +46,6 @@ PRETRAINED = ROOT / "models" / "pretrained"  # what download_model.py writes: no
 # control characters, line ends, marks that change the direction of writing, halves of characters
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
-log = logging.getLogger(__name__)
-
 
 class RunError(Exception):
     """A corpus, checkpoint or run that cannot be used: one line with place, fact and remedy."""
