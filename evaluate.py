@@ -42,34 +42,36 @@ log = logging.getLogger("evaluate")
 
 
 def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
-    parser = argparse.ArgumentParser(
-        description="Evaluate a fine-tuned register classifier on one or several languages.",
-        epilog="example: python evaluate.py --model-name xlmr --train-langs en fr --eval-lang fi sv ru",
+    parser = options.new_parser(
+        "Evaluate a fine-tuned register classifier on one or several languages.",
+        "python evaluate.py --model-name xlmr --train-langs en fr --eval-lang fi sv ru",
     )
     options.add_run_arguments(parser, list(download_model.known_checkpoints()))
-    parser.add_argument(
+    parser.add_argument("--overwrite", action="store_true", help="evaluate languages again that were evaluated before")
+    data = parser.add_argument_group("data")
+    data.add_argument(
         "--eval-lang",
         required=True,
         nargs="+",
         metavar="LANG",
         help="language(s) to evaluate on: names of files in the corpus's test folder",
     )
-    options.add_corpus_argument(parser, corpus_load.CORPUS_PATH)
-    parser.add_argument(
+    options.add_corpus_argument(data, corpus_load.CORPUS_PATH)
+    data.add_argument(
+        "--max-length",
+        type=options.positive_int,
+        metavar="N",
+        help="tokens of a text that are used, from its beginning (default: as in training)",
+    )
+    prediction = parser.add_argument_group("prediction")
+    prediction.add_argument(
         "--batch-size",
         type=options.positive_int,
         metavar="N",
         help="texts of the maximum length that go through the model together, of shorter ones more "
         "(default: 32 on a GPU; 4 on a CPU, where more are slower)",
     )
-    parser.add_argument(
-        "--max-length",
-        type=options.positive_int,
-        metavar="N",
-        help="tokens of a text that are used, from its beginning (default: as in training)",
-    )
-    options.add_precision_argument(parser)
-    parser.add_argument("--overwrite", action="store_true", help="evaluate languages again that were evaluated before")
+    options.add_precision_argument(prediction)
     args = options.parse(parser, argv)
     run = options.check_run_arguments(parser, args)
     options.check_names(parser, "--eval-lang", args.eval_lang, options.LANGUAGE, "letters, digits and '_'")
@@ -102,12 +104,14 @@ def load_model(run: Run, record: dict[str, Any], max_length: int) -> tuple[Any, 
 
     classifier.keep_freed_memory()
     records.check_model(run, record, by_hash=True)
-    model = classifier.load_classifier(run.models, record["settings"]["registers"])
+    model: Any = classifier.load_classifier(run.models, record["settings"]["registers"])
     classifier.check_max_length(model, max_length)
-    return model.to("cuda" if torch.cuda.is_available() else "cpu"), classifier.load_tokenizer(run.models)
+    return model.cuda() if torch.cuda.is_available() else model, classifier.load_tokenizer(run.models)
 
 
-def signature(args: argparse.Namespace, record: dict[str, Any], eval_lang: str, test_sha256: str) -> dict[str, Any]:
+def signature(
+    args: argparse.Namespace, record: dict[str, Any], eval_lang: str, test_sha256: str | None
+) -> dict[str, Any]:
     """Return what decides the scores, known before any text is read, in a fixed order."""
     return {
         "model_name": args.model_name,
@@ -141,7 +145,9 @@ def evaluate_language(
     eval_lang, registers = expected["eval_lang"], expected["registers"]
     precision = classifier.choose_precision(args.precision)
     dataset = tokens.tokenize(file.texts, tokenizer, expected["max_length"], registers)
-    probabilities = classifier.predict(model, dataset, tokenizer, args.batch_size, expected["max_length"], precision)
+    probabilities = classifier.predict(
+        model, dataset, tokenizer, args.batch_size, expected["max_length"], precision, eval_lang
+    )
     predicted = probabilities.argmax(axis=1)
     confusion = metrics.count_confusions(dataset["labels"][:].numpy(), predicted, len(registers))
     several_registers = corpus_load.several_registers("test", corpus_load.group_by_text(file.texts))

@@ -29,7 +29,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from utils import corpus_load, download_model, lock, memory, model_card, options, records, results, runs
+from utils import corpus_load, download_model, lock, memory, options, records, results, runs
 from utils.runs import Run
 
 TEXTS_SHOWN = 50_000  # the default number of epochs shows the model this many texts
@@ -40,9 +40,9 @@ log = logging.getLogger("finetune")
 
 def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
     checkpoints = download_model.known_checkpoints()
-    parser = argparse.ArgumentParser(
-        description="Fine-tune a multilingual encoder as a register classifier.",
-        epilog="example: python finetune.py --model-name xlmr --train-langs en fr",
+    parser = options.new_parser(
+        "Fine-tune a multilingual encoder as a register classifier.",
+        "python finetune.py --model-name xlmr --train-langs en fr",
     )
     options.add_run_arguments(parser, list(checkpoints))
     parser.add_argument(
@@ -256,15 +256,17 @@ def finish(
 
     Needs nothing but the checkpoints, so that it can be done again after an interruption.
     """
-    from utils import checkpoints, classifier
+    from utils import checkpoints, classifier, model_card
 
     state = checkpoints.load_state(checkpoints.newest_checkpoint(run))
     best = checkpoints.best_checkpoint(run, state)
+    assert best and state.best_global_step  # an epoch has been validated
     epochs = checkpoints.epoch_records(state)
     best_epoch = state.best_global_step // checkpoints.steps_per_epoch(state)
     for path in [best / "config.json", *best.glob("*.safetensors"), *best.glob("*token*"), *best.glob("vocab*")]:
         runs.copy_file(path, run.models / path.name)
-    card = model_card.model_card(args, run, settings["registers"], report, epochs[best_epoch - 1])
+    names = corpus_load.load_registers(corpus)
+    card = model_card.model_card(args, run, names, report, epochs, best_epoch)
     runs.write_text(run.models / "README.md", card)
     runs.write_json(run.outputs / "train.json", epochs)
     model_files = records.describe_model(run.models)

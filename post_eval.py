@@ -39,6 +39,8 @@ from utils import options, runs, stop
 from utils.runs import RunError
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from utils.results import EvaluatedRun
 
 SEED = 0  # of the intervals
@@ -48,9 +50,9 @@ log = logging.getLogger("post_eval")
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Turn the results of all evaluated runs into confusion matrices, transfer matrices and tables.",
-        epilog="example: python post_eval.py --base-dir outputs/demo --tve-metrics macro_f1",
+    parser = options.new_parser(
+        "Turn the results of all evaluated runs into confusion matrices, transfer matrices and tables.",
+        "python post_eval.py --base-dir outputs/demo --tve-metrics macro_f1",
     )
     parser.add_argument(
         "--base-dir", type=options.filled, nargs="+", default=[runs.ROOT / "outputs"], metavar="DIR",
@@ -129,7 +131,7 @@ def draw_confusions(job: "tuple[EvaluatedRun, list[str], argparse.Namespace]") -
         errors.write_errors(run, lang)
 
 
-def save_figure(figure, stem: Path, formats: list[str]) -> None:
+def save_figure(figure: "Figure", stem: Path, formats: list[str]) -> None:
     """Save a figure as STEM.FORMAT, whole or not at all, the same bytes for the same figure."""
     import matplotlib
 
@@ -222,14 +224,17 @@ def draw(args: argparse.Namespace, found: "list[EvaluatedRun]") -> None:
     from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
 
+    from tqdm import tqdm
+
     from utils import cfm, errors  # noqa: F401  # loaded once here, not in each process
 
     chosen, eval_langs = ([], []) if args.ignore_cfm else select(args, "cfm", found)
     plain_args = argparse.Namespace(**{key: value for key, value in vars(args).items() if key != "parser"})
     with ProcessPoolExecutor(args.jobs or os.cpu_count(), initializer=end_with, initargs=(os.getpid(),)) as pool:
         drawn = [pool.submit(draw_confusions, (run, eval_langs, plain_args)) for run in chosen]
+        bar = tqdm(total=len(drawn), desc="confusion matrices", unit="run", delay=2, leave=False, disable=None)
         for future in drawn:
-            future.add_done_callback(lambda _: log.info("%d of %d drawn", sum(f.done() for f in drawn), len(drawn)))
+            future.add_done_callback(lambda _: bar.update())
         if not args.ignore_tve:
             draw_transfer(args, found)
         try:
@@ -237,6 +242,9 @@ def draw(args: argparse.Namespace, found: "list[EvaluatedRun]") -> None:
                 future.result()
         except BrokenProcessPool:
             raise RunError("a process that drew was killed, for lack of memory maybe: --jobs 1 needs least") from None
+    bar.close()
+    if drawn:
+        log.info("cfm.%s and errors/ in the folders of the runs: %d", ", cfm.".join(args.format), len(drawn))
 
 
 def end_with(parent: int) -> None:

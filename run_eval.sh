@@ -16,6 +16,7 @@
 #   sbatch run_eval.sh MODEL LANGS [evaluate.py options]       sbatch run_eval.sh xlmr en-fr --eval-lang fi sv
 #
 # Account, partition and time limit come from SBATCH_ACCOUNT, SBATCH_PARTITION, SBATCH_TIMELIMIT.
+# The options of evaluate.py: python evaluate.py --help. Exit: as evaluate.py.
 
 # the languages on which every model is evaluated; change them here, or with the option --eval-lang
 eval_langs=("al" "ar" "ca" "de" "en" "es" "fa" "fi" "fr" "hi" "id" "jp" "no" "pt" "ru" "sv" "tr" "ur" "zh")
@@ -27,8 +28,7 @@ if [[ ! -f $root/utils/job.sh ]]; then # a job runs Slurm's copy of this file; S
 fi
 source "$root/utils/job.sh"
 
-model=${1:?expected MODEL LANGS, as in: bash run_eval.sh xlmr en-fr}
-langs=${2:?expected MODEL LANGS, as in: bash run_eval.sh xlmr en-fr}
+read_arguments run_eval.sh "$@"
 shift 2
 
 source utils/load_env.sh

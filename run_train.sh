@@ -16,6 +16,7 @@
 #   sbatch run_train.sh MODEL LANGS [finetune.py options]      sbatch run_train.sh xlmr en-fr --seed 1
 #
 # Account, partition and time limit come from SBATCH_ACCOUNT, SBATCH_PARTITION, SBATCH_TIMELIMIT.
+# The options of finetune.py: python finetune.py --help. Exit: as finetune.py.
 set -euo pipefail
 root=$(dirname "${BASH_SOURCE[0]}")
 if [[ ! -f $root/utils/job.sh ]]; then # a job runs Slurm's copy of this file; Slurm knows where it came from
@@ -23,8 +24,7 @@ if [[ ! -f $root/utils/job.sh ]]; then # a job runs Slurm's copy of this file; S
 fi
 source "$root/utils/job.sh"
 
-model=${1:?expected MODEL LANGS, as in: bash run_train.sh xlmr en-fr}
-langs=${2:?expected MODEL LANGS, as in: bash run_train.sh xlmr en-fr}
+read_arguments run_train.sh "$@"
 shift 2
 
 source utils/load_env.sh

@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from transformers import TrainerState
@@ -35,9 +36,14 @@ def is_over(state: TrainerState, patience: int) -> bool:
     return state.global_step >= state.max_steps or 0 < patience * steps_per_epoch(state) <= since_best
 
 
+def history(state: TrainerState) -> list[Any]:
+    """Return what travels in the state from checkpoint to checkpoint: anything that JSON can hold."""
+    return state.log_history
+
+
 def epoch_records(state: TrainerState) -> list[dict]:
     """Return the record of each epoch, first to last."""
-    return [entry["record"] for entry in state.log_history if "record" in entry]
+    return [entry["record"] for entry in history(state) if "record" in entry]
 
 
 def seal_checkpoint(folder: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import transformers
 from datasets import Dataset
+from tqdm import tqdm
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -97,12 +98,6 @@ def refuse_code(folder: Path) -> None:
 def _unusable(folder: Path, expected: str, error: Exception) -> RunError:
     reason = f"{type(error).__name__}: {first_line(error)}"
     return RunError(f"{shown(folder)}: expected {expected}, found {reason}; fetch or copy it anew")
-
-
-def model_registers(folder: Path) -> list[str]:
-    """Return the registers of a fine-tuned model, in the order of its outputs."""
-    config = read_record(folder / "config.json", {"id2label": {str: str}}, "finetune.py --overwrite trains it anew")
-    return [config["id2label"][str(index)] for index in range(len(config["id2label"]))]
 
 
 def choose_precision(requested: str) -> str:
@@ -209,10 +204,12 @@ def predict(
     batch_size: int,
     max_length: int,
     precision: str,
+    name: str,
 ) -> np.ndarray:
     """Return the probability of each register for each text: float32, shape (n texts, n registers), dataset's order.
 
     batch_size: texts of max_length tokens that go through the model together; of shorter ones there are more.
+    name: what the progress bar calls the texts.
     """
     device = next(model.parameters()).device
     model.eval()
@@ -220,10 +217,15 @@ def predict(
     texts = dataset.select_columns("input_ids")
     logits = []
     batches = batches_of_similar_length(np.asarray(dataset["length"]), batch_size, max_length)
+    bar = tqdm(total=len(dataset), desc=name, unit="text", delay=2, leave=False, disable=None)  # None: no terminal
     for indices in batches:
-        batch = collate([texts[int(index)] for index in indices]).to(device, non_blocking=True)
+        collated = collate([texts[int(index)] for index in indices])
+        batch = {name: values.to(device, non_blocking=True) for name, values in collated.items()}
         with torch.autocast(device.type, dtype=AUTOCAST.get(precision), enabled=precision in AUTOCAST):
             logits.append(model(**batch).logits.float())
-    probabilities = np.empty((len(dataset), model.config.num_labels), dtype=np.float32)
-    probabilities[np.concatenate(batches)] = torch.cat(logits).softmax(dim=1).cpu().numpy()
+        bar.update(len(indices))
+    bar.close()
+    longest_first = torch.cat(logits).softmax(dim=1).cpu().numpy()
+    probabilities = np.empty_like(longest_first)
+    probabilities[np.concatenate(batches)] = longest_first
     return probabilities

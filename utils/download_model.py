@@ -54,7 +54,6 @@ WANTED_FILES = [
     "merges.txt",
     "*.model",
 ]
-TINY = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 256}
 TINY_VOCABULARY = 4000
 SPECIAL_TOKENS = {
     "pad_token": "[PAD]",
@@ -293,15 +292,18 @@ def make_tiny(corpus: Path, folder: Path) -> None:
     wrapped.save_pretrained(folder)
 
     torch.manual_seed(0)
-    config = BertConfig(vocab_size=tokenizer.get_vocab_size(), pad_token_id=wrapped.pad_token_id, **TINY)
+    config = BertConfig(
+        vocab_size=tokenizer.get_vocab_size(), pad_token_id=wrapped.pad_token_id,
+        hidden_size=128, num_hidden_layers=2, num_attention_heads=2, intermediate_size=256,
+    )  # fmt: skip
     BertModel(config).save_pretrained(folder)
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     checkpoints = known_checkpoints()
-    parser = argparse.ArgumentParser(
-        description="Fetch pretrained models, for machines without internet.",
-        epilog="example: python utils/download_model.py xlmr",
+    parser = options.new_parser(
+        "Fetch pretrained models, for machines without internet.",
+        "python utils/download_model.py xlmr",
     )
     parser.add_argument(
         "names",

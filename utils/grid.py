@@ -43,12 +43,11 @@ def parse_args(parser: argparse.ArgumentParser, argv: list[str] | None) -> argpa
 
 
 class GridRun(NamedTuple):
-    """One run of the grid, with the arguments that the two scripts would get. train_args: None if not wanted."""
+    """One run of the grid, with the arguments that each kind's script would get; "eval" is always there."""
 
     run: Run
     mix: str
-    train_args: argparse.Namespace | None
-    eval_args: argparse.Namespace
+    args: dict[str, argparse.Namespace]
 
     def job_name(self, kind: str) -> str:
         return f"{kind}-{self.run.outputs.relative_to(ROOT / 'outputs')}"
@@ -75,19 +74,23 @@ def parse_runs(args: argparse.Namespace, problems: dict[str, int]) -> list[GridR
         names = [f"--model-name={model_name}", f"--train-langs={mix}", f"--subfolder={args.subfolder}"]
         rest = {args.kinds[0]: args.rest}
         try:
-            train_args = run = None
+            parsed = {}
             if "train" in args.kinds:
-                train_args, run = _parse(finetune.parse_args, [*names, *rest.get("train", [])])
-            eval_args, named = _parse(
+                parsed["train"], run = _parse(finetune.parse_args, [*names, *rest.get("train", [])])
+            parsed["eval"], named = _parse(
                 evaluate.parse_args, [*names, "--eval-lang", *eval_langs(), *rest.get("eval", [])]
             )
-            if run not in (None, named) or named != runs.run_paths(model_name, mix.split("-"), args.subfolder):
+            if (
+                "train" in parsed
+                and run != named
+                or named != runs.run_paths(model_name, mix.split("-"), args.subfolder)
+            ):
                 raise RunError("--model-name, --train-langs, --subfolder: expected before --, found after it")
-            if len(args.kinds) > 1 and train_args.corpus_path:
+            if len(args.kinds) > 1 and parsed["train"].corpus_path:
                 raise RunError(
                     "--corpus-path: expected for trainings alone; for evaluations too, set REGISTER_CORPUS instead"
                 )
-            grid.append(GridRun(named, mix, train_args, eval_args))
+            grid.append(GridRun(named, mix, parsed))
         except RunError as error:
             problems[str(error)] = 2
     return grid

@@ -174,7 +174,7 @@ def _scores(correct: np.ndarray, gold: np.ndarray, predicted: np.ndarray) -> dic
     has_gold = gold > 0
     n_with_gold = has_gold.sum(axis=-1)
 
-    def mean(numerator, denominator):
+    def mean(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
         ratio = np.divide(numerator, denominator, out=np.zeros(correct.shape), where=has_gold & (denominator > 0))
         return ratio.sum(axis=-1) / n_with_gold
 

@@ -21,6 +21,20 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
 max_turns_without_progress=3
 
+# Set model and langs from a wrapper's arguments, or show its help, the comment at its top.
+read_arguments() { # SCRIPT MODEL LANGS…
+    if [[ ${2:-} == --help || ${2:-} == -h ]]; then
+        sed -n '/^# /,$ { /^[^#]\|^$/q; s/^# \{0,1\}//p }' "$1"
+        exit 0
+    fi
+    if (($# < 3)); then
+        echo "$1: expected MODEL LANGS, as in: bash $1 xlmr en-fr" >&2
+        exit 2
+    fi
+    # shellcheck disable=SC2034
+    model=$2 langs=$3
+}
+
 # Run COMMAND… as the work of RUN (MODEL-LANGS); return its exit code.
 run_python() { # RUN COMMAND…
     local run=$1 before reason="" status=1 step

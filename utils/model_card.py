@@ -1,28 +1,70 @@
 """The README.md that travels with a fine-tuned model."""
 
 import argparse
-from typing import Any
 
-from utils import runs
+import numpy as np
+
+from utils import intervals, runs
+from utils.labels import METRICS, label
 from utils.runs import Run
 
 
-def model_card(args: argparse.Namespace, run: Run, registers: list[str], report: dict, best: dict[str, Any]) -> str:
-    """Return the README.md of a fine-tuned model."""
-    n_train = sum(sum(counts.values()) for counts in report["train"].values())
+def model_card(
+    args: argparse.Namespace, run: Run, registers: dict[str, str], report: dict, epochs: list[dict], best_epoch: int
+) -> str:
+    """Return the README.md of a fine-tuned model: data, registers, scores with intervals, limits, how to load it.
+
+    registers: abbreviation -> name. report: of corpus_load.load_training_texts. epochs: the records of train.json.
+    """
+    best = epochs[best_epoch - 1]["validation"]
     n_validation = sum(sum(counts.values()) for counts in report["validation"].values())
+    bounds = intervals.intervals(np.array(best["confusion"]))
+    scores = [
+        [label(METRICS, name, "en"), f"{best[name]:.3f}", f"{low:.3f} to {high:.3f}"]
+        for name, (low, high) in bounds.items()
+    ]
+    texts = [
+        [lang, part, *(str(counts[register]) for register in registers), str(sum(counts.values()))]
+        for part in ("train", "validation")
+        for lang, counts in report[part].items()
+    ]
     return f"""# {run.name}
 
-A classifier of the register of a text: {args.checkpoint} fine-tuned on {n_train} texts of
-{", ".join(args.train_langs)}. Its answers: {", ".join(registers)}.
+A classifier of the register of a text: `{args.checkpoint}`, fine-tuned on texts in {", ".join(args.train_langs)}.
+
+## How to load it
 
     from transformers import pipeline
     classify = pipeline("text-classification", model="{runs.shown(run.models)}")
     classify("a text", truncation=True, max_length={args.max_length})
 
-Epoch {best["epoch"]} was the best on {n_validation} held-out texts of the same languages: macro-F1
-{best["validation"]["macro_f1"]:.3f}, accuracy {best["validation"]["micro_f1"]:.3f}. It was chosen on these texts, so
-expect a little less on others; on languages it was not trained on, expect what evaluate.py measures.
-Only the first {args.max_length} tokens of a text are read. One register is answered for every text, also for
-texts of no register it knows. Options, corpus and versions are in {runs.shown(run.outputs)}/run.json.
+## Registers
+
+{_table(["answer", "register"], [[abbreviation, name] for abbreviation, name in registers.items()])}
+
+## Texts
+
+{_table(["language", "part", *registers, "all"], texts)}
+
+Options, hashes of the corpus files and versions are in `{runs.shown(run.outputs)}/run.json`.
+
+## Scores
+
+On the {n_validation} validation texts, with 95 % intervals:
+
+{_table(["score", "value", "95 % interval"], scores)}
+
+Their macro-F1 chose epoch {best_epoch} of {len(epochs)}, so expect a little less on other texts of these languages.
+They say nothing about other languages: evaluate.py measures those, each on its own test texts.
+
+## Limits
+
+- Only the first {args.max_length} tokens of a text are read.
+- Every text gets one of these registers, also a text of another register or of several.
+- The probabilities are the model's own, and were not calibrated.
+- What holds for the checkpoint and for the corpus, their licences too, holds for this model.
 """
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, ["---"] * len(header), *rows])

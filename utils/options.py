@@ -20,6 +20,12 @@ REGISTER = re.compile(rf"(?![=+@\s-])(?:(?!{UNPRINTABLE.pattern}).)+(?<!\s)")  #
 RUNS_OWN = {"checkpoints", "cfm", "errors", "eval", "predictions"}  # folders of a run: no subfolder's, below another
 
 
+def new_parser(description: str, example: str) -> argparse.ArgumentParser:
+    """Return a parser whose help begins with what the script does and ends with a command to type."""
+    kept_lines = argparse.RawDescriptionHelpFormatter  # an example that is broken in two can't be copied
+    return argparse.ArgumentParser(description=description, epilog=f"example:\n  {example}", formatter_class=kept_lines)
+
+
 def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
     """Parse a command line; end with exit code 2 if a word of it could not be shown or written as it is."""
     for word in sys.argv[1:] if argv is None else argv:

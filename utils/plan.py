@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
                 elif kind == "train" and (trainer := lock.trainer_of(entry.run)):  # by hand, or from another grid
                     notes.append(f"{entry.job_name(kind)}: being {trainer}")
                 elif kind == "eval" and not after and not entry.is_trained():
-                    if entry.eval_args.model_name not in download_model.known_checkpoints():
+                    if entry.args["eval"].model_name not in download_model.known_checkpoints():
                         problems[f"--models: expected a known or a trained model, found {entry.run.name}"] = 2
                     untrained.append(entry)
                 elif not after and (nothing_to_train(entry) if kind == "train" else nothing_to_evaluate(entry)):
@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
     for step, dependency in zip(steps, dependencies(steps, args.max_jobs), strict=True):
         if step.number.startswith("@"):
             folder = step.entry.run.outputs.relative_to(ROOT)
-            model_name = step.entry.eval_args.model_name
+            model_name = step.entry.args["eval"].model_name
             print(step.kind, step.entry.job_name(step.kind), folder, model_name, step.entry.mix, dependency)
     for entry in untrained:
         print("untrained", entry.job_name("eval"))
@@ -99,18 +99,18 @@ def check_grid(grid: list[GridRun], args: argparse.Namespace, problems: dict[str
     """Add to problems what corpus and checkpoints lack for the grid, with exit code 1."""
     first = grid[0]
     try:
-        corpus = corpus_load.find_corpus((first.train_args or first.eval_args).corpus_path)
+        corpus = corpus_load.find_corpus(first.args[args.kinds[0]].corpus_path)
         corpus_load.load_registers(corpus)
     except RunError as error:
         problems[str(error)] = 1
         return
-    langs = {"train": [], "test": []}
+    langs: dict[str, list[str]] = {"train": [], "test": []}
     if "train" in args.kinds:
-        langs["train"] = [lang for entry in grid for lang in entry.train_args.train_langs]
+        langs["train"] = [lang for entry in grid for lang in entry.args["eval"].train_langs]
         missing = {
-            entry.eval_args.model_name: entry.train_args.checkpoint
+            entry.args["eval"].model_name: entry.args["train"].checkpoint
             for entry in grid
-            if not at_hand(entry.train_args.checkpoint, problems)
+            if not at_hand(entry.args["train"].checkpoint, problems)
         }
         if missing and not args.local:  # on this machine, finetune.py fetches it
             problems[
@@ -118,7 +118,7 @@ def check_grid(grid: list[GridRun], args: argparse.Namespace, problems: dict[str
                 f"found none; type: python utils/download_model.py {' '.join(missing)}"
             ] = 1
     if "eval" in args.kinds:
-        langs["test"] = first.eval_args.eval_lang
+        langs["test"] = first.args["eval"].eval_lang
     for split, names in langs.items():
         absent = sorted(set(names) - set(corpus_load.list_languages(corpus, split)))
         if absent:
@@ -140,10 +140,10 @@ def at_hand(checkpoint: str, problems: dict[str, int]) -> bool:
 
 def nothing_to_train(entry: GridRun) -> bool:
     """Tell whether finetune.py would find the run finished; RunError if it would refuse these settings."""
-    if entry.train_args.overwrite:
+    if entry.args["train"].overwrite:
         return False
-    corpus = corpus_load.find_corpus(entry.train_args.corpus_path)
-    settings = records.run_settings(entry.train_args, corpus, list(corpus_load.load_registers(corpus)))
+    corpus = corpus_load.find_corpus(entry.args["train"].corpus_path)
+    settings = records.run_settings(entry.args["train"], corpus, list(corpus_load.load_registers(corpus)))
     earlier = records.earlier_record(entry.run)
     if earlier:
         settings["processes"] = earlier["settings"]["processes"]  # known on the node only
@@ -152,7 +152,7 @@ def nothing_to_train(entry: GridRun) -> bool:
 
 def nothing_to_evaluate(entry: GridRun) -> bool:
     """Tell whether evaluate.py would skip all languages."""
-    args = entry.eval_args
+    args = entry.args["eval"]
     corpus = corpus_load.find_corpus(args.corpus_path)
     record = evaluate.load_record(args, entry.run)
     signatures = [evaluate.signature(args, record, lang, test_sha256(corpus, lang)) for lang in args.eval_lang]

@@ -76,7 +76,7 @@ def is_finished(run: Run, settings: dict[str, Any]) -> bool:
     earlier = earlier_record(run)
     if earlier:
         check_same(run, earlier["settings"], settings)
-    if not record_file.is_file():
+    if earlier is None or not record_file.is_file():
         if weights.is_file() and not run.checkpoints.is_dir():
             raise RunError(
                 f"{runs.shown(record_file)}: expected the record of the model in {runs.shown(run.models)}, "
@@ -103,7 +103,7 @@ def check_same(run: Run, old: dict[str, Any], new: dict[str, Any]) -> None:
 
 
 def _effective_batch(settings: dict[str, Any]) -> int | None:
-    sizes = [settings.get(key) for key in ("batch_size", "gradient_accumulation", "processes")]
+    sizes: list[Any] = [settings.get(key) for key in ("batch_size", "gradient_accumulation", "processes")]
     return math.prod(sizes) if all(isinstance(size, int) for size in sizes) else None
 
 

@@ -27,8 +27,8 @@ def read_record(path: Path, shape: Any, remedy: str) -> Any:
 def misfit(content: Any, shape: Any, place: str = "") -> str:
     """Return where content differs from the shape, as `epochs to be a count, found 'x'`; "" if it does not."""
     if isinstance(shape, re.Pattern):
-        fits = isinstance(content, str) and shape.fullmatch(content)
-        return "" if fits else f"{place} to be a name, found {_brief(content)}"
+        is_name = isinstance(content, str) and shape.fullmatch(content)
+        return "" if is_name else f"{place} to be a name, found {_brief(content)}"
     kind = shape if isinstance(shape, type) else type(shape)
     fits = type(content) in (kind, int if kind is float else kind) and (kind is not int or 0 <= content < LARGEST)
     if not fits:

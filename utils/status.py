@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
         return max(problems.values())
     jobs = {} if args.local else queued_jobs()
     ended = {} if args.local else ended_jobs()
-    rows, reasons, damaged = [("run", "training", "evaluation")], [], 0
+    rows, reasons, damaged = [["run", "training", "evaluation"]], [], 0
     for entry in grid:
         name = str(entry.run.outputs.relative_to(ROOT / "outputs"))
         cells = [name]
@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
             cells.append(cell)
             if reason:
                 reasons.append(runs.one_line(f"{entry.job_name(kind)}: {reason}"))
-        rows.append(tuple(cells))
+        rows.append(cells)
     widths = [max(len(row[column]) for row in rows) for column in range(2)]
     for row in rows:
         print(f"{row[0]:{widths[0]}}  {row[1]:{widths[1]}}  {row[2]}")
@@ -103,7 +103,7 @@ def training_status(entry: GridRun, job: Job | None, ended: str | None) -> tuple
 
 def evaluation_status(entry: GridRun, job: Job | None, ended: str | None) -> tuple[str, str]:
     """Return how far an evaluation is, in words, and the last line of its log if it has stopped before its end."""
-    langs = entry.eval_args.eval_lang
+    langs = entry.args["eval"].eval_lang
     n_done = sum(entry.run.scores(lang).is_file() for lang in langs)
     done = f"{n_done} of {len(langs)} languages"
     if job:

@@ -21,13 +21,17 @@ def tokenize(
     registers' order), length (tokens kept), over (whether the text has more than max_length tokens).
     """
     from datasets import Dataset, Features, List, Value, concatenate_datasets
+    from tqdm import tqdm
 
     features = Features(
         {"input_ids": List(Value("int32")), "labels": Value("int64"), "length": Value("int32"), "over": Value("bool")}
     )
     label_ids = {register: index for index, register in enumerate(registers)}
     parts = []
-    for start in range(0, len(texts), 1000):  # a thousand texts' tokens at a time as Python lists
+    starts = range(0, len(texts), 1000)
+    for start in tqdm(
+        starts, desc="texts into tokens", unit="000 texts", delay=2, leave=False, disable=None
+    ):  # a thousand texts' tokens at a time as Python lists
         part = texts[start : start + 1000]
         input_ids, over = _first_tokens([text.text for text in part], tokenizer, max_length)
         columns = {

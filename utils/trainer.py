@@ -36,7 +36,7 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 
 from utils import runs
-from utils.checkpoints import epoch_records, is_over, seal_checkpoint, steps_per_epoch
+from utils.checkpoints import epoch_records, history, is_over, seal_checkpoint, steps_per_epoch
 from utils.classifier import evaluation_batch_size
 from utils.metrics import METRICS, all_metrics, count_confusions
 from utils.runs import Run
@@ -106,7 +106,7 @@ class RunCallback(TrainerCallback):
         epoch          from 1
         loss           mean over the training texts, each at the moment it was learnt from
         learning_rate  at the epoch's end
-        validation     loss, micro_f1, macro_f1, precision, recall
+        validation     loss, micro_f1, macro_f1, precision, recall; confusion: counts, rows gold, columns predicted
         seconds, texts_per_second, tokens_per_second   of training, validation not counted
         validation_seconds
 
@@ -136,8 +136,9 @@ class RunCallback(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.learnt = self.learnt.to(args.device)
-        if state.log_history and "interrupted" in state.log_history[-1]:
-            gathered = state.log_history.pop()["interrupted"]
+        entries = history(state)
+        if entries and "interrupted" in entries[-1]:
+            gathered = entries.pop()["interrupted"]
             self.seconds = gathered["seconds"]
             if state.is_world_process_zero:
                 self.learnt += torch.tensor(gathered["learnt"], dtype=torch.float64, device=args.device)
@@ -145,7 +146,8 @@ class RunCallback(TrainerCallback):
         self.next_line = time.monotonic() + LOG_SECONDS
         self.first_step, self.began = state.global_step, time.monotonic()
         if sys.stderr.isatty() and state.is_world_process_zero:
-            self.bar = tqdm(total=state.max_steps, initial=state.global_step, unit="step", desc="training")
+            n_texts = len(self.sampler) * int(state.num_train_epochs)
+            self.bar = tqdm(total=n_texts, initial=self._texts_seen(state), unit="text", desc="training")
 
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.sampler.epoch = state.global_step // steps_per_epoch(state)
@@ -156,7 +158,7 @@ class RunCallback(TrainerCallback):
         if self._asked_to_stop(args) and state.global_step % steps_per_epoch(state):
             # at an epoch's last step, let it be validated and saved first: see on_save
             gathered = {"learnt": self._learnt_by_all(args), "seconds": self._epoch_seconds()}
-            state.log_history.append({"interrupted": gathered, "step": state.global_step})
+            history(state).append({"interrupted": gathered, "step": state.global_step})
             control.should_save = control.should_training_stop = True
 
     def on_epoch_end(
@@ -179,14 +181,13 @@ class RunCallback(TrainerCallback):
         self.seconds = 0.0
         self.validation_began = time.monotonic()
 
-    def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: dict, **_: Any
-    ) -> None:
-        scores = {name: metrics[f"eval_{name}"] for name in METRICS}
-        self.record["validation"] = {"loss": metrics["eval_mean_loss"], **scores}
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        metrics = kwargs["metrics"]
+        scores = {"loss": metrics["eval_mean_loss"], **{name: metrics[f"eval_{name}"] for name in METRICS}}
+        self.record["validation"] = {**scores, "confusion": metrics["eval_confusion"]}
         self.record["validation_seconds"] = round(time.monotonic() - self.validation_began, 3)
-        state.log_history.append({"record": self.record, "step": state.global_step})
-        shown = "  ".join(f"{name} {value:.3f}" for name, value in self.record["validation"].items())
+        history(state).append({"record": self.record, "step": state.global_step})
+        shown = "  ".join(f"{name} {value:.3f}" for name, value in scores.items())
         log.info("epoch %d: training loss %.3f; validation %s", self.record["epoch"], self.record["loss"], shown)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -227,22 +228,28 @@ class RunCallback(TrainerCallback):
     def _show_progress(self, state: TrainerState) -> None:
         if self.bar is not None:
             self.bar.set_postfix_str(f"epoch {int(state.epoch or 0) + 1}/{state.num_train_epochs}", refresh=False)
-            self.bar.update()
+            self.bar.update(self._texts_seen(state) - self.bar.n)
         elif time.monotonic() > self.next_line:
             self.next_line = time.monotonic() + LOG_SECONDS
             rate = (state.global_step - self.first_step) / (time.monotonic() - self.began)
             minutes = (state.max_steps - state.global_step) / rate / 60
-            log.info("step %d of at most %d, %.1f minutes to go at most", state.global_step, state.max_steps, minutes)
+            seen, n_texts = self._texts_seen(state), len(self.sampler) * int(state.num_train_epochs)
+            log.info("%d of at most %d texts shown to the model, %.0f minutes to go at most", seen, n_texts, minutes)
+
+    def _texts_seen(self, state: TrainerState) -> int:
+        n_epochs, n_steps = divmod(state.global_step, steps_per_epoch(state))
+        return n_epochs * len(self.sampler) + n_steps * self.sampler.batch_size
 
 
-def validation_metrics(prediction: Any) -> dict[str, float]:
-    """Score Trainer's predictions (logits and label ids of the validation texts).
+def validation_metrics(prediction: Any) -> dict[str, Any]:
+    """Score Trainer's predictions (logits and label ids of the validation texts); confusion: the counts.
 
     mean_loss is the mean over the texts, unweighted; Trainer's own is a mean over batches.
     """
     logits, gold = (torch.from_numpy(array) for array in prediction)
     confusion = count_confusions(gold.numpy(), logits.argmax(dim=1).numpy(), logits.shape[1])
-    return {"mean_loss": torch.nn.functional.cross_entropy(logits.double(), gold).item(), **all_metrics(confusion)}
+    mean_loss = torch.nn.functional.cross_entropy(logits.double(), gold).item()
+    return {"mean_loss": mean_loss, "confusion": confusion.tolist(), **all_metrics(confusion)}
 
 
 def train(
@@ -293,7 +300,7 @@ def train(
     sampler = LengthGroupedSampler(np.asarray(train_set["length"]), effective_batch, args.seed)
     callback = RunCallback(run, sampler, args.patience)
     labels = np.asarray(train_set["labels"])
-    weights = class_weights(labels, model.config.num_labels) if args.balanced else None
+    weights = class_weights(labels, len(model.config.id2label or ())) if args.balanced else None
     trainer = RegisterTrainer(
         model=model,
         args=arguments,

@@ -106,7 +106,8 @@ def make_cell(same: list[EvaluatedRun], eval_lang: str, metric: str, with_interv
         return None
     scores = [run.evaluations[eval_lang].scores[metric] for run in scored]
     if len(scored) == 1:
-        return Cell(scores[0], *with_intervals[scored[0].folder, eval_lang][metric], float("nan"), 1)
+        low, high = with_intervals[scored[0].folder, eval_lang][metric]
+        return Cell(scores[0], low, high, float("nan"), 1)
     return Cell(float(np.mean(scores)), float("nan"), float("nan"), float(np.std(scores, ddof=1)), len(scores))
 
 
