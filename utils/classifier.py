@@ -130,7 +130,7 @@ def _check_kernels(major: int, minor: int) -> None:
             return
     raise RunError(
         f"{torch.cuda.get_device_name()}: expected a torch with kernels for sm_{major}{minor}, found one for "
-        f"{' '.join(architectures)}; install the wheel of an older CUDA: see README.md, On a Slurm cluster"
+        f"{' '.join(architectures)}; install the wheel of an older CUDA: see README.md, Slurm cluster"
     )
 
 
