@@ -48,6 +48,17 @@ def test_precision_and_kernels_follow_the_gpus_capability(monkeypatch):
                 classifier.choose_precision("auto")
 
 
+@pytest.mark.parametrize(
+    ("instructions", "chosen"),
+    [({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({"avx512_f": True}, "fp32"), ({}, "fp32")],
+)
+def test_precision_follows_the_cpus_instructions(monkeypatch, instructions, chosen):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
+    assert classifier.choose_precision("auto") == chosen
+    assert classifier.choose_precision("fp32") == "fp32" and classifier.choose_precision("bf16") == "bf16"
+
+
 def test_batches_of_similar_length_hold_every_text_once_and_need_the_same_memory():
     lengths = np.random.default_rng(0).integers(1, 513, size=1003)
     batches = classifier.batches_of_similar_length(lengths, batch_size=4, max_length=512)

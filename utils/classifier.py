@@ -103,13 +103,16 @@ def _unusable(folder: Path, expected: str, error: Exception) -> RunError:
 def choose_precision(requested: str) -> str:
     """Return fp32, bf16 or fp16: what was asked for, or for "auto" the fastest that this device does natively.
 
-    On a GPU by its compute capability: 8.0 and later bf16, 7.x fp16, else fp32. On a CPU fp32. RunError where the
-    request, or the installed torch, does not fit the device.
+    On a GPU by its compute capability: 8.0 and later bf16, 7.x fp16, else fp32. On a CPU bf16 if it has instructions
+    for it, else fp32. RunError where the request, or the installed torch, does not fit the device.
     """
     if not torch.cuda.is_available():
         if requested == "fp16":
             raise RunError("--precision fp16: expected a GPU, found none; fp32 and bf16 run on the CPU")
-        return "fp32" if requested == "auto" else requested
+        if requested != "auto":
+            return requested
+        instructions = torch.cpu.get_capabilities()
+        return "bf16" if instructions.get("avx512_bf16") or instructions.get("amx_bf16") else "fp32"
     major, minor = torch.cuda.get_device_capability()
     _check_kernels(major, minor)
     if requested == "bf16" and major < 8:
@@ -171,7 +174,8 @@ def describe_device() -> str:
     """Return what computes: the GPU's name, or the CPU with its number of threads."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    return f"CPU, {torch.get_num_threads()} threads"
+    n_threads = torch.get_num_threads()
+    return f"CPU, {n_threads} thread{'s' * (n_threads > 1)}"
 
 
 def evaluation_batch_size() -> int:

@@ -75,7 +75,7 @@ def add_precision_argument(parser: argparse.ArgumentParser | argparse._ArgumentG
         "--precision",
         choices=("auto", "fp32", "bf16", "fp16"),
         default="auto",
-        help="of the matrix products; auto: what the GPU does natively, bf16 or fp16, and fp32 on a CPU "
+        help="of the matrix products; auto: bf16 or fp16 where the GPU or CPU has instructions for it, else fp32 "
         "(default: %(default)s)",
     )
 
