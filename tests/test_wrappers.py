@@ -88,8 +88,12 @@ def test_a_run_by_hand_from_any_folder(project, tmp_path):
 
 @pytest.mark.parametrize("script", ["run_train.sh", "run_eval.sh"])
 def test_without_model_and_langs_it_says_what_it_expects(project, script):
-    done = bash(project, script)
-    assert done.returncode != 0 and "expected MODEL LANGS" in done.stderr
+    for words in ([], ["tiny"]):
+        done = bash(project, script, *words)
+        assert done.returncode == 2
+        assert done.stderr == f"{script}: expected MODEL LANGS, as in: bash {script} xlmr en-fr\n"
+    shown = bash(project, script, "--help")
+    assert shown.returncode == 0 and f"bash {script} MODEL LANGS" in shown.stdout and "#" not in shown.stdout
 
 
 def test_the_default_grid_is_42_runs(project, corpus):
