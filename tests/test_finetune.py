@@ -170,6 +170,7 @@ def test_batches_have_similar_lengths_and_every_text_comes_once():
     assert padded < 1.06 * lengths.sum()  # in random order it is 1.9 times
     assert len(batches[-1]) == 1003 % 16
     longest = [batch.max() for batch in batches[:-1]]
+    assert longest[0] == max(longest)  # so that too little memory is told at once
     assert sorted(longest) != longest and sorted(longest, reverse=True) != longest
 
 
@@ -196,6 +197,10 @@ def test_the_model_answers_with_registers_in_a_pipeline(train):
     config = json.loads((run.models / "config.json").read_text())
     assert config["id2label"] == {"0": "IN", "1": "OP", "2": "LY"}
     assert not run.checkpoints.exists()
+    card = (run.models / "README.md").read_text()
+    validated = epochs(run)[record(run)["best_epoch"] - 1]["validation"]
+    assert np.sum(validated["confusion"]) == sum(record(run)["corpus"]["validation"]["en"].values())
+    assert f"| accuracy (micro-F1) | {validated['micro_f1']:.3f} | " in card and "| IN | information |" in card
     umask = os.umask(0)
     os.umask(umask)
     for path in run.models.iterdir():

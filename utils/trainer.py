@@ -10,6 +10,7 @@ callback      a checkpoint (utils/checkpoints.py) and an orderly end on SIGTERM,
 
 import argparse
 import logging
+import math
 import os
 import signal
 import sys
@@ -72,8 +73,10 @@ class LengthGroupedSampler(torch.utils.data.Sampler):
             pool = pool[np.argsort(-self.lengths[pool], kind="stable")]
             batches += np.split(pool, range(self.batch_size, len(pool), self.batch_size))
         n_full = len(self) // self.batch_size
-        order = [*rng.permutation(n_full), *range(n_full, len(batches))]
-        return iter(np.concatenate([batches[index] for index in order]).tolist())
+        longest = max(range(n_full), key=lambda index: self.lengths[batches[index][0]], default=0)
+        # the longest texts first: memory that is too small for them is told at once, not hours later
+        order = sorted(rng.permutation(n_full).tolist(), key=lambda index: index != longest)
+        return iter(np.concatenate([batches[index] for index in [*order, *range(n_full, len(batches))]]).tolist())
 
 
 class RegisterTrainer(Trainer):
@@ -187,8 +190,9 @@ class RunCallback(TrainerCallback):
         self.record["validation"] = {**scores, "confusion": metrics["eval_confusion"]}
         self.record["validation_seconds"] = round(time.monotonic() - self.validation_began, 3)
         history(state).append({"record": self.record, "step": state.global_step})
-        shown = "  ".join(f"{name} {value:.3f}" for name, value in scores.items())
-        log.info("epoch %d: training loss %.3f; validation %s", self.record["epoch"], self.record["loss"], shown)
+        shown = "  ".join(f"{name} {scores[name]:.3f}" for name in ("loss", "micro_f1", "macro_f1"))
+        with tqdm.external_write_mode():  # the bar goes on below the line
+            log.info("epoch %d: training loss %.3f; validation %s", self.record["epoch"], self.record["loss"], shown)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if args.world_size > 1:
@@ -227,14 +231,14 @@ class RunCallback(TrainerCallback):
 
     def _show_progress(self, state: TrainerState) -> None:
         if self.bar is not None:
-            self.bar.set_postfix_str(f"epoch {int(state.epoch or 0) + 1}/{state.num_train_epochs}", refresh=False)
+            self.bar.set_postfix_str(f"epoch {math.ceil(state.epoch or 0)}/{state.num_train_epochs}", refresh=False)
             self.bar.update(self._texts_seen(state) - self.bar.n)
         elif time.monotonic() > self.next_line:
             self.next_line = time.monotonic() + LOG_SECONDS
             rate = (state.global_step - self.first_step) / (time.monotonic() - self.began)
             minutes = (state.max_steps - state.global_step) / rate / 60
             seen, n_texts = self._texts_seen(state), len(self.sampler) * int(state.num_train_epochs)
-            log.info("%d of at most %d texts shown to the model, %.0f minutes to go at most", seen, n_texts, minutes)
+            log.info("%d of at most %d texts shown to the model, %.0f min to go at most", seen, n_texts, minutes)
 
     def _texts_seen(self, state: TrainerState) -> int:
         n_epochs, n_steps = divmod(state.global_step, steps_per_epoch(state))
