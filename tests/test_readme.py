@@ -1,11 +1,14 @@
 """The READMEs say what is so: the same in both languages, every option, every file, every command."""
 
 import argparse
+import ast
+import itertools
 import json
 import os
 import re
 import shlex
 import subprocess
+import sys
 
 import pytest
 from conftest import ROOT, SAMPLE_CORPUS
@@ -114,6 +117,94 @@ def test_the_table_of_submit_options_is_the_help(script):
     table = {option for option, meaning in rows if "(`submit_train_jobs.sh`)" not in meaning or "train" in script}
     shown = subprocess.run(["bash", script, "--help"], cwd=ROOT, capture_output=True, text=True).stdout
     assert set(re.findall(r"--[a-z-]+", shown)) - {"--seed", "--eval-lang"} == table
+
+
+@pytest.mark.parametrize("command", [line for line in commands() if " run_" in line])
+def test_commands_of_the_wrappers_parse(command):
+    script, model, langs, *arguments = shlex.split(command)[1:]
+    parser = {"run_train.sh": finetune.parse_args, "run_eval.sh": evaluate.parse_args}[script]
+    parser([f"--model-name={model}", f"--train-langs={langs}", *arguments])
+
+
+def test_every_command_is_run_or_parsed_by_a_test():
+    others = {
+        "bash submit_train_jobs.sh --demo",  # test_wrappers.py
+        "bash tests/run.sh",  # these tests
+        "source .venv/bin/activate",  # by load_env.sh, in every wrapper
+        "export SBATCH_ACCOUNT=my_project SBATCH_PARTITION=publicgpu SBATCH_TIMELIMIT=24:00:00",
+    }
+    tested = ("python ", "./submit", "bash run_", "sbatch run_", "printf ")
+    assert [line for line in commands() if not line.startswith(tested) and line not in others] == []
+
+
+def test_the_example_on_new_text_runs(root, tiny, tmp_path):
+    from utils import classifier
+
+    folder = tmp_path / "models" / "demo" / "tiny-en-fr"
+    classifier.load_classifier(tiny, ["HI", "JN"]).save_pretrained(folder)
+    classifier.load_tokenizer(tiny).save_pretrained(folder)
+    make_texts = next(line for line in commands() if line.startswith("printf "))
+    subprocess.run(["bash", "-c", make_texts], cwd=tmp_path, check=True)
+    code = next(block for kind, block in BLOCK.findall(README["en"]) if kind == "python")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert re.fullmatch(r"((HI|JN)\t0\.\d\d\t[A-Z].+\.\n){2}", done.stdout), done.stderr
+
+
+# ---- messages ----
+
+RAISED = {"RunError", "CorpusError", "ArgumentTypeError"}
+TOLD = {"log.warning", "log.error", "log.exception", "parser.error"}
+
+
+def template(node):
+    """A message as the READMEs have it: … for what changes."""
+    match node:
+        case ast.Constant():
+            return re.sub(r"%[-\d.]*[sd]", "…", str(node.value)).replace("%%", "%")
+        case ast.JoinedStr():
+            return "".join(map(template, node.values))
+        case ast.BinOp():
+            return template(node.left) + template(node.right)
+        case ast.BoolOp():
+            return template(node.values[-1])
+    return "…"
+
+
+def tidy(message):
+    """Without the place at the beginning, and one … for several."""
+    message = re.sub(r"…(?:[:. ]*…)+", "…", message.strip())
+    return re.sub(r"^…(?:/[^ ]*)?(?::\d+)?: ", "", message)
+
+
+def python_messages():
+    for path in itertools.chain(ROOT.glob("*.py"), ROOT.glob("utils/*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and node.args:
+                name = ast.unparse(node.func)
+                if name.rpartition(".")[2] in RAISED or name in TOLD:
+                    yield template(node.args[0])
+            elif isinstance(node, ast.Subscript) and ast.unparse(node.value) == "problems":
+                yield template(node.slice)
+
+
+def bash_messages():
+    for path in itertools.chain(ROOT.glob("*.sh"), ROOT.glob("utils/*.sh")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            found = re.search(r'usage_error "([^"]*)"|echo "([^"]*)" >&2|echo "([^"]*turns[^"]*)"', line)
+            if found:
+                message = next(filter(None, found.groups())).removeprefix("load_env.sh: ")
+                yield re.sub(r"\$\{[^}]*\}|\$\w+", "…", message)
+
+
+@pytest.mark.parametrize("lang", README)
+def test_every_message_of_a_fault_is_listed_and_none_is_stale(lang):
+    in_code = set(map(tidy, [*python_messages(), *bash_messages()])) - {"…"}
+    in_code -= {"making .venv with requirements.txt: some minutes, this once"}  # no fault
+    heading = {"en": "## When something goes wrong", "fr": "## Quand quelque chose ne va pas"}[lang]
+    section = README[lang].split(heading)[1].split("\n## ")[0]
+    listed = set(re.findall(r"^\| `(.+?)` \|", section, re.MULTILINE))
+    assert in_code - listed == set()
+    assert listed - in_code == set()
 
 
 def test_the_row_shown_is_in_the_sample_corpus():
