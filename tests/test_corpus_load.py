@@ -128,7 +128,7 @@ def test_help_needs_no_corpus_and_no_torch_from_any_folder(script, tmp_path):
     environment = {**os.environ, "REGISTER_CORPUS": str(tmp_path / "nowhere"), "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "example: python" in done.stdout
+    assert "example:\n  python" in done.stdout
 
 
 def test_another_typology_of_another_size_works(write_corpus):
