@@ -159,8 +159,9 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
 # ---- the work ----
 
 
-def train_run(args: argparse.Namespace, run: Run, corpus: Path, registers: list[str], settings: dict) -> int:
-    """Train the run, or what is left of it; return the exit code."""
+def train_run(args: argparse.Namespace, run: Run, corpus: Path, names: dict[str, str], settings: dict) -> int:
+    """Train the run, or what is left of it; return the exit code. names: those of the registers, by abbreviation."""
+    registers = list(names)
     texts = corpus_load.load_training_texts(
         corpus,
         args.train_langs,
@@ -222,7 +223,7 @@ def train_run(args: argparse.Namespace, run: Run, corpus: Path, registers: list[
             )
             return 128 + received
     if int(os.environ.get("RANK", 0)) == 0:
-        finish(args, run, corpus, settings, texts.report, precision)
+        finish(args, run, corpus, names, settings, texts.report, precision)
     return 0
 
 
@@ -250,7 +251,13 @@ def resume(run: Run, settings: dict[str, Any], texts_sha256: str, precision: str
 
 
 def finish(
-    args: argparse.Namespace, run: Run, corpus: Path, settings: dict[str, Any], report: dict, precision: str
+    args: argparse.Namespace,
+    run: Run,
+    corpus: Path,
+    names: dict[str, str],
+    settings: dict[str, Any],
+    report: dict,
+    precision: str,
 ) -> None:
     """Put the best epoch's model into place and write run.json, which says that the run is finished.
 
@@ -265,7 +272,6 @@ def finish(
     best_epoch = state.best_global_step // checkpoints.steps_per_epoch(state)
     for path in [best / "config.json", *best.glob("*.safetensors"), *best.glob("*token*"), *best.glob("vocab*")]:
         runs.copy_file(path, run.models / path.name)
-    names = corpus_load.load_registers(corpus)
     card = model_card.model_card(args, run, names, report, epochs, best_epoch)
     runs.write_text(run.models / "README.md", card)
     runs.write_json(run.outputs / "train.json", epochs)
@@ -307,8 +313,8 @@ def main(argv: list[str] | None = None) -> int:
     args, run = parse_args(argv)
     runs.keep_one_gpu()
     corpus = corpus_load.find_corpus(args.corpus_path)
-    registers = list(corpus_load.load_registers(corpus))
-    settings = records.run_settings(args, corpus, registers)
+    registers = corpus_load.load_registers(corpus)
+    settings = records.run_settings(args, corpus, list(registers))
     anew = args.overwrite and not records.begun_by_this_job(run)
     if not anew and (run.outputs / "run.json").is_file():
         with lock.hold(run, "looked at", shared=True):  # it may be evaluated meanwhile

@@ -22,8 +22,8 @@ source utils/load_env.sh
 python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
 ruff check .
 ruff format --check .
-# left out: braces around every variable; a warning for every "if [[ $(command) … ]]"
 mypy --no-error-summary
+# left out: braces around every variable; a warning for every "if [[ $(command) … ]]"
 shellcheck --external-sources --enable=all --exclude=SC2250,SC2312 ./*.sh utils/*.sh tests/*.sh .ci/run
 python -m pytest "$@"
 why_not=$(PYTHONPATH=tests/slurm python -c 'import cluster; print(cluster.why_not())')

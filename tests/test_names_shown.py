@@ -130,7 +130,7 @@ def test_every_mark_of_latex_and_markdown_is_escaped(text):
     commands = r"\\(textbackslash|textasciitilde|textasciicircum|textless|textgreater|textbar|textquotedbl)\{\}"
     rest = re.sub(commands + r"|\\[&%$#_{}]|\$\\(times|pm)\$", "", latex)
     assert not re.search(r"[\\&%$#_{}~^<>|\"]", rest), latex
-    markdown = tables._md_text(text)
+    markdown = labels.markdown_text(text)
     assert re.sub(r"\\(.)", r"\1", markdown) == text
     assert not re.search(r"[`*_<>|$#~&\[\]]", re.sub(r"\\.", "", markdown)), markdown
 

@@ -3,6 +3,9 @@
 A language or register that is not listed here is shown by its abbreviation.
 """
 
+import re
+from collections.abc import Sequence
+
 LANGUAGES = {
     "al": ("Alsatian", "alsacien"),
     "ar": ("Arabic", "arabe"),
@@ -82,3 +85,12 @@ def number(value: float, decimals: int, lang: str) -> str:
 def no_formula(cell: str) -> str:
     """Return a CSV cell that a spreadsheet shows as it is: one that it would take for a formula gets an apostrophe."""
     return f"'{cell}" if cell.startswith(("=", "+", "-", "@")) else cell
+
+
+def markdown_row(cells: Sequence[str]) -> str:
+    """Return a row of a Markdown table that shows the cells as they are."""
+    return "| " + " | ".join(markdown_text(text) for text in cells) + " |"
+
+
+def markdown_text(text: str) -> str:
+    return re.sub(r"([\\`*_\[\]<>&|~$#])", r"\\\1", text)

@@ -5,7 +5,7 @@ import argparse
 import numpy as np
 
 from utils import intervals, runs
-from utils.labels import METRICS, label
+from utils.labels import METRICS, label, markdown_row
 from utils.runs import Run
 
 
@@ -67,4 +67,4 @@ They say nothing about other languages: evaluate.py measures those, each on its 
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, ["---"] * len(header), *rows])
+    return "\n".join(map(markdown_row, [header, ["---"] * len(header), *rows]))

@@ -6,14 +6,12 @@ formula gets an apostrophe before it in CSV (a register of such a name is refuse
 
 import csv
 import io
-import re
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from utils import metrics
-from utils.labels import METRICS, PHRASES, label, no_formula, number
+from utils.labels import METRICS, PHRASES, label, markdown_row, markdown_text, no_formula, number
 from utils.results import EvaluatedRun, compare_runs
 from utils.tve import Cell, Panel, cell_text, zero_shot_mean
 
@@ -66,7 +64,13 @@ def markdown_table(panels: list[Panel], lang: str) -> str:
     parts = []
     for panel in panels:
         title, header, body = _text_table(panel, lang)
-        lines = [f"### {_md_text(title)}", "", _md(header), _md(["---"] * len(header)), *(_md(line) for line in body)]
+        lines = [
+            f"### {markdown_text(title)}",
+            "",
+            markdown_row(header),
+            markdown_row(["---"] * len(header)),
+            *(markdown_row(line) for line in body),
+        ]
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
 
@@ -162,14 +166,6 @@ def _cell_line(cell: Cell | None, lang: str, n_seeds: int) -> str:
         return ""
     first, second = cell_text(cell, lang, n_seeds)
     return f"{first} ({second})" if second else first
-
-
-def _md(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(_md_text(text) for text in cells) + " |"
-
-
-def _md_text(text: str) -> str:
-    return re.sub(r"([\\`*_\[\]<>&|~$#])", r"\\\1", text)
 
 
 def _tex(text: str) -> str:

@@ -28,10 +28,8 @@ def tokenize(
     )
     label_ids = {register: index for index, register in enumerate(registers)}
     parts = []
-    starts = range(0, len(texts), 1000)
-    for start in tqdm(
-        starts, desc="texts into tokens", unit="000 texts", delay=2, leave=False, disable=None
-    ):  # a thousand texts' tokens at a time as Python lists
+    starts = range(0, len(texts), 1000)  # a thousand texts' tokens at a time as Python lists
+    for start in tqdm(starts, desc="texts into tokens", unit="000 texts", delay=2, leave=False, disable=None):
         part = texts[start : start + 1000]
         input_ids, over = _first_tokens([text.text for text in part], tokenizer, max_length)
         columns = {
