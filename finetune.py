@@ -122,13 +122,6 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
         "the rate rises; then it falls to 0 in a straight line (default: %(default)s)",
     )
     optimisation.add_argument(
-        "--attention-dropout",
-        type=options.share_or_none,
-        metavar="SHARE",
-        help="share of the attention weights dropped in training; on a CPU, 0 takes less memory "
-        "(default: as the checkpoint has it)",
-    )
-    optimisation.add_argument(
         "--balanced", action="store_true", help="weigh registers inversely to their number of texts"
     )
     optimisation.add_argument(
@@ -183,7 +176,7 @@ def train_run(args: argparse.Namespace, run: Run, corpus: Path, names: dict[str,
         source = checkpoint or download_model.find_checkpoint(args.checkpoint)
         tokenizer = classifier.load_tokenizer(source)
         set_seed(args.seed)  # the classifier's first weights are drawn as the model is loaded
-        model = classifier.load_classifier(source, registers, args.attention_dropout)
+        model = classifier.load_classifier(source, registers)
         classifier.check_max_length(model, args.max_length)
         num_epochs = args.num_epochs or math.ceil(TEXTS_SHOWN / len(texts.train))
         checkpoints.check_room(run, model.num_parameters(), num_epochs)

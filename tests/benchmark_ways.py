@@ -36,9 +36,7 @@ def train_once(args: argparse.Namespace) -> dict[str, Any]:
     set_seed(1)
     if args.way == "ours":
         classifier.keep_freed_memory()
-        model = classifier.load_classifier(args.checkpoint, registers, settings.attention_dropout)
-    else:
-        model = classifier.load_classifier(args.checkpoint, registers)
+    model = classifier.load_classifier(args.checkpoint, registers)
     dataset = tokens.tokenize(texts, tokenizer, args.max_length, registers)
     n_validation = max(round(settings.validation_size / (1 - settings.validation_size) * len(texts)), 2)
     test = corpus_load.read_file(args.corpus, "test", args.langs[0], registers).texts

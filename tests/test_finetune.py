@@ -151,12 +151,6 @@ def test_balanced_weighs_the_loss(train):
     assert weights(plain) != weights(balanced)  # the registers have 34, 33 and 33 texts
 
 
-def test_attention_dropout_is_the_checkpoints_or_what_is_asked_for(train):
-    for options, expected in (((), 0.1), (("--attention-dropout=0",), 0)):
-        run = train("--num-epochs=1", *options, subfolder=f"dropout{expected}")
-        assert json.loads((run.models / "config.json").read_text())["attention_probs_dropout_prob"] == expected
-
-
 # ---- the order of texts ----
 
 

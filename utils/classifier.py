@@ -1,5 +1,6 @@
 """Load an encoder as a register classifier, choose its device and precision, predict registers."""
 
+import contextlib
 import ctypes
 import resource
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from utils import cpu
 from utils.download_model import refuse_pickled
 from utils.memory import is_shortage
 from utils.runs import RunError, first_line, shown
@@ -42,16 +44,15 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         raise _unusable(folder, "a tokenizer", error) from error
 
 
-def load_classifier(folder: Path, registers: Sequence[str], attention_dropout: float | None = None) -> PreTrainedModel:
+def load_classifier(folder: Path, registers: Sequence[str]) -> PreTrainedModel:
     """Load an encoder in float32 with one output per register; a head it lacks is drawn from torch's seed.
 
-    attention_dropout: None leaves it as the checkpoint has it. Reads safetensors only. RunError if the folder holds
-    no encoder that transformers itself knows, or not all of its weights.
+    Reads safetensors only. RunError if the folder holds no encoder that transformers itself knows, or not all of its
+    weights.
     """
     refuse_code(folder)
     if not list(folder.glob("model*.safetensors")):
         refuse_pickled(shown(folder), [path.name for path in folder.iterdir() if path.suffix != ".safetensors"])
-    changed = {} if attention_dropout is None else {"attention_probs_dropout_prob": attention_dropout}
     try:
         model, loaded = AutoModelForSequenceClassification.from_pretrained(
             folder,
@@ -63,7 +64,6 @@ def load_classifier(folder: Path, registers: Sequence[str], attention_dropout: f
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
-            **changed,
         )
     except Exception as error:  # a damaged file makes the libraries raise anything
         if is_shortage(error):
@@ -222,12 +222,14 @@ def predict(
     logits = []
     batches = batches_of_similar_length(np.asarray(dataset["length"]), batch_size, max_length)
     bar = tqdm(total=len(dataset), desc=name, unit="text", delay=2, leave=False, disable=None)  # None: no terminal
-    for indices in batches:
-        collated = collate([texts[int(index)] for index in indices])
-        batch = {name: values.to(device, non_blocking=True) for name, values in collated.items()}
-        with torch.autocast(device.type, dtype=AUTOCAST.get(precision), enabled=precision in AUTOCAST):
-            logits.append(model(**batch).logits.float())
-        bar.update(len(indices))
+    slow = device.type == "cpu" and precision == "bf16"  # torch's fused attention is, and nothing else
+    with cpu.used_in(model) if slow else contextlib.nullcontext():
+        for indices in batches:
+            collated = collate([texts[int(index)] for index in indices])
+            batch = {name: values.to(device, non_blocking=True) for name, values in collated.items()}
+            with torch.autocast(device.type, dtype=AUTOCAST.get(precision), enabled=precision in AUTOCAST):
+                logits.append(model(**batch).logits.float())
+            bar.update(len(indices))
     bar.close()
     longest_first = torch.cat(logits).softmax(dim=1).cpu().numpy()
     probabilities = np.empty_like(longest_first)

@@ -37,7 +37,7 @@ from transformers import (
 )
 from transformers.trainer_callback import PrinterCallback
 
-from utils import dropout, runs
+from utils import cpu, runs
 from utils.checkpoints import epoch_records, history, is_over, seal_checkpoint, steps_per_epoch
 from utils.classifier import evaluation_batch_size
 from utils.metrics import METRICS, all_metrics, count_confusions
@@ -319,6 +319,6 @@ def train(
         train_sampler=sampler,
     )
     trainer.remove_callback(PrinterCallback)
-    with contextlib.nullcontext() if on_gpu else dropout.used_in(model):
+    with contextlib.nullcontext() if on_gpu else cpu.used_in(model):
         trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     return callback.received if callback.stopped else None

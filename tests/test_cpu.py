@@ -1,0 +1,100 @@
+"""The dropout and the attention that a CPU trains with: the same as torch's, dropout in distribution."""
+
+import pytest
+import torch
+
+from utils import classifier, cpu
+from utils.cpu import dropout, used_in
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_it_drops_the_share_asked_for_and_keeps_the_mean(p, dtype):
+    torch.manual_seed(0)
+    values = torch.ones(1001, 1000, dtype=dtype, requires_grad=True)
+    dropped = dropout(values, p)
+    share = (dropped == 0).double().mean().item()
+    assert abs(share - p) < 4 * (p * (1 - p) / 1_001_000) ** 0.5 + 1e-5
+    assert torch.equal(dropped[dropped != 0].unique(), torch.tensor([1 / (1 - p)], dtype=dtype))
+    dropped.sum().backward()
+    assert torch.equal(values.grad, dropped)  # what was dropped gets no gradient, the rest its factor
+    along = (dropped == 0).double()
+    assert (along.mean(dim=0) - p).abs().max() < 0.09 and (along.mean(dim=1) - p).abs().max() < 0.09
+
+
+def test_neighbours_are_dropped_independently():
+    torch.manual_seed(0)
+    zero = (dropout(torch.ones(1_000_000), 0.1) == 0).double()
+    for distance in (1, 2, 3, 4, 8):  # four values share a random number
+        both = (zero[distance:] * zero[:-distance]).mean().item()
+        assert abs(both - 0.01) < 0.0005
+
+
+def test_the_seed_decides_and_nothing_is_dropped_outside_training():
+    values = torch.rand(7, 13)
+    torch.manual_seed(1)
+    first = dropout(values, 0.5)
+    torch.manual_seed(1)
+    assert torch.equal(dropout(values, 0.5), first)
+    assert not torch.equal(dropout(values, 0.5), first)
+    assert dropout(values, 0.5, training=False) is values and dropout(values, 0.0) is values
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3])
+@pytest.mark.parametrize("texts_at_once", [1, 3])
+def test_attention_and_its_gradient_are_those_of_its_definition(p, texts_at_once, monkeypatch):
+    """Step by step in torch, with the same weights dropped: float64, so that nothing but a fault differs."""
+    monkeypatch.setattr(cpu, "CACHED", texts_at_once * 2 * 7 * 7)
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(5, 2, 7, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    mask = torch.zeros(5, 1, 7, 7, dtype=torch.float64)
+    mask[1, :, :, 4:] = mask[3, :, :, 2:] = torch.finfo(torch.float32).min
+    grad = torch.randn(5, 7, 2, 4, dtype=torch.float64)
+
+    torch.manual_seed(1)
+    found = cpu.attention(torch.nn.Module(), query, key, value, mask, scaling=0.5, dropout=p)[0]
+    found_gradients = torch.autograd.grad(found, (query, key, value), grad)
+
+    torch.manual_seed(1)
+    weights = (query @ key.mT * 0.5 + mask).softmax(dim=-1)
+    if p:
+        parts = [cpu.signs(part.shape, p) for part in weights.split(texts_at_once)]
+        dropped = torch.cat(parts) < 0
+        assert 0.2 < dropped.double().mean() < 0.4
+        weights = weights.masked_fill(dropped, 0) / (1 - p)
+    expected = (weights @ value).transpose(1, 2)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(found_gradients, torch.autograd.grad(expected, (query, key, value), grad))
+    not_training = torch.nn.Module().eval()
+    undropped = [cpu.attention(not_training, query, key, value, mask, dropout=share)[0] for share in (p, 0.0)]
+    assert torch.equal(*undropped)
+
+
+def test_a_model_in_training_uses_them_and_answers_as_before(tiny):
+    model = classifier.load_classifier(tiny, ["A", "B"])
+    before = model.config._attn_implementation
+    texts = {"input_ids": torch.randint(5, 1000, (4, 30)), "attention_mask": torch.ones(4, 30, dtype=torch.long)}
+    texts["attention_mask"][1, 12:] = 0
+    with torch.no_grad():
+        expected = model.eval()(**texts).logits
+        with used_in(model):
+            torch.testing.assert_close(model(**texts).logits, expected)
+            assert not torch.allclose(model.train()(**texts).logits, expected)
+    assert torch.nn.functional.dropout is not dropout and model.config._attn_implementation == before
+
+
+def test_gradients_are_those_of_torchs_attention(tiny):
+    model = classifier.load_classifier(tiny, ["A", "B"])
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    texts = {"input_ids": torch.randint(5, 1000, (4, 30)), "attention_mask": torch.ones(4, 30, dtype=torch.long)}
+    texts["attention_mask"][1, 12:] = 0
+
+    def gradients():
+        loss = model.train()(**texts).logits.square().sum()
+        return torch.autograd.grad(loss, [weight for weight in model.parameters() if weight.ndim == 2])
+
+    expected = gradients()
+    with used_in(model):
+        torch.testing.assert_close(gradients(), expected)
