@@ -69,7 +69,7 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
         type=options.positive_int,
         metavar="N",
         help="texts of the maximum length that go through the model together, of shorter ones more "
-        "(default: 32 on a GPU; 4 on a CPU, where more are slower)",
+        "(default: as many as have 16384 tokens on a GPU; 2048 on a CPU, where more are slower)",
     )
     options.add_precision_argument(prediction)
     args = options.parse(parser, argv)
@@ -303,7 +303,7 @@ def evaluate_run(args: argparse.Namespace, run: Run) -> int:
         max_length = args.max_length or record["settings"]["max_length"]
         with memory.explained(*memory.LOADING):
             model, tokenizer = load_model(run, record, max_length)
-            args.batch_size = args.batch_size or classifier.evaluation_batch_size()
+            args.batch_size = args.batch_size or classifier.evaluation_batch_size(max_length)
     for expected, file in to_do:
         try:
             with memory.explained(*memory.evaluation(args.batch_size, max_length)):

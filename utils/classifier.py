@@ -178,9 +178,10 @@ def describe_device() -> str:
     return f"CPU, {n_threads} thread{'s' * (n_threads > 1)}"
 
 
-def evaluation_batch_size() -> int:
-    """Return how many of the longest texts go through the model at once: on a CPU as many as its caches hold."""
-    return 32 if torch.cuda.is_available() else 4
+def evaluation_batch_size(max_length: int) -> int:
+    """Return how many texts of max_length tokens go through the model at once: on a CPU as many as its caches hold."""
+    n_tokens = 32 * 512 if torch.cuda.is_available() else 4 * 512
+    return max(n_tokens // max_length, 1)
 
 
 def batches_of_similar_length(lengths: np.ndarray, batch_size: int, max_length: int) -> list[np.ndarray]:

@@ -279,7 +279,7 @@ def train(
         output_dir=str(run.checkpoints),
         num_train_epochs=num_epochs,
         per_device_train_batch_size=args.batch_size,
-        per_device_eval_batch_size=args.batch_size if on_gpu else evaluation_batch_size(),
+        per_device_eval_batch_size=args.batch_size if on_gpu else evaluation_batch_size(args.max_length),
         gradient_accumulation_steps=args.gradient_accumulation,
         learning_rate=args.learning_rate,
         warmup_steps=args.warmup,  # below 1: a share of all steps
