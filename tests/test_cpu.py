@@ -2,9 +2,18 @@
 
 import pytest
 import torch
+from test_finetune import copy_without_dropout
 
 from utils import classifier, cpu
 from utils.cpu import dropout, used_in
+
+
+@pytest.fixture
+def texts():
+    """Four texts of 30 tokens, one of them shorter and padded, as a model takes them."""
+    mask = torch.ones(4, 30, dtype=torch.long)
+    mask[1, 12:] = 0
+    return {"input_ids": torch.randint(5, 1000, (4, 30)), "attention_mask": mask}
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
@@ -70,11 +79,9 @@ def test_attention_and_its_gradient_are_those_of_its_definition(p, texts_at_once
     assert torch.equal(*undropped)
 
 
-def test_a_model_in_training_uses_them_and_answers_as_before(tiny):
+def test_a_model_in_training_uses_them_and_answers_as_before(tiny, texts):
     model = classifier.load_classifier(tiny, ["A", "B"])
     before = model.config._attn_implementation
-    texts = {"input_ids": torch.randint(5, 1000, (4, 30)), "attention_mask": torch.ones(4, 30, dtype=torch.long)}
-    texts["attention_mask"][1, 12:] = 0
     with torch.no_grad():
         expected = model.eval()(**texts).logits
         with used_in(model):
@@ -83,13 +90,8 @@ def test_a_model_in_training_uses_them_and_answers_as_before(tiny):
     assert torch.nn.functional.dropout is not dropout and model.config._attn_implementation == before
 
 
-def test_gradients_are_those_of_torchs_attention(tiny):
-    model = classifier.load_classifier(tiny, ["A", "B"])
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    texts = {"input_ids": torch.randint(5, 1000, (4, 30)), "attention_mask": torch.ones(4, 30, dtype=torch.long)}
-    texts["attention_mask"][1, 12:] = 0
+def test_gradients_are_those_of_torchs_attention(tiny, tmp_path, texts):
+    model = classifier.load_classifier(copy_without_dropout(tiny, tmp_path), ["A", "B"])
 
     def gradients():
         loss = model.train()(**texts).logits.square().sum()
