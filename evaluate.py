@@ -72,6 +72,7 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
         "(default: as many as have 16384 tokens on a GPU; 2048 on a CPU, where more are slower)",
     )
     options.add_precision_argument(prediction)
+    options.add_cpu_argument(prediction)
     args = options.parse(parser, argv)
     run = options.check_run_arguments(parser, args)
     options.check_names(parser, "--eval-lang", args.eval_lang, options.LANGUAGE, "letters, digits and '_'")
@@ -102,6 +103,7 @@ def load_model(run: Run, record: dict[str, Any], max_length: int) -> tuple[Any, 
 
     from utils import classifier
 
+    classifier.check_device()
     classifier.keep_freed_memory()
     records.check_model(run, record, by_hash=True)
     model: Any = classifier.load_classifier(run.models, record["settings"]["registers"])
@@ -287,7 +289,7 @@ def languages_to_do(
 
 def main(argv: list[str] | None = None) -> int:
     args, run = parse_args(argv)
-    runs.keep_one_gpu()
+    runs.choose_gpu(args.cpu)
     with lock.hold(run, "evaluated", shared=True):
         return evaluate_run(args, run)
 

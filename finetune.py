@@ -29,10 +29,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from utils import corpus_load, download_model, lock, memory, options, records, results, runs
+import numpy as np
+
+from utils import corpus_load, download_model, lock, memory, metrics, options, records, results, runs
 from utils.runs import Run
 
-TEXTS_SHOWN = 50_000  # the default number of epochs shows the model this many texts
+TEXTS_SHOWN, FEWEST_EPOCHS, MOST_EPOCHS = 7_800, 3, 40  # of the default number of epochs
+HEAD_RATE = 5e-4  # the most that the classifier's head learns at, unless the learning rate itself is higher
 PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "datasets", "numpy")
 
 log = logging.getLogger("finetune")
@@ -83,14 +86,16 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
         "--num-epochs",
         type=options.positive_int,
         metavar="N",
-        help=f"passes over the training texts (default: as many as show the model {TEXTS_SHOWN:,} texts)",
+        help=f"passes over the training texts (default: as many as show the model {TEXTS_SHOWN:,} texts, from "
+        f"{FEWEST_EPOCHS} to {MOST_EPOCHS})",
     )
     optimisation.add_argument(
         "--patience",
         type=options.natural,
-        default=5,
-        metavar="N",
-        help="stop after this many epochs without a better validation macro-F1; 0: never (default: %(default)s)",
+        default=0,
+        metavar="TEXTS",
+        help="stop when the validation loss has not fallen while the model learnt from this many texts, counted from "
+        "the end of the warm-up at the earliest; 0: never (default: %(default)s)",
     )
     optimisation.add_argument(
         "--batch-size",
@@ -109,9 +114,24 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
     optimisation.add_argument(
         "--learning-rate",
         type=options.positive_float,
-        default=1e-5,
+        default=1e-4,
         metavar="RATE",
         help="peak rate of AdamW, after warm-up (default: %(default)s)",
+    )
+    optimisation.add_argument(
+        "--head-rate",
+        type=options.positive_float,
+        metavar="RATE",
+        help="peak rate of the classifier's head, which is drawn at random (default: ten times the learning rate, but "
+        f"at most {HEAD_RATE}, or the learning rate where that is higher)",
+    )
+    optimisation.add_argument(
+        "--frozen-layers",
+        type=options.share_or_none,
+        default=0.5,
+        metavar="SHARE",
+        help="share of the encoder's layers, the lowest ones, that stay as pretrained, the embeddings with them; "
+        "0 trains everything (default: %(default)s)",
     )
     optimisation.add_argument(
         "--warmup",
@@ -132,6 +152,7 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
         help="decides split, first weights, order and dropout (default: %(default)s)",
     )
     options.add_precision_argument(optimisation)
+    options.add_cpu_argument(optimisation)
 
     args = options.parse(parser, argv)
     run = options.check_run_arguments(parser, args)
@@ -146,6 +167,7 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
             "srun torchrun --standalone --nproc_per_node=N finetune.py … for N GPUs"
         )
     args.checkpoint = args.checkpoint or checkpoints[args.model_name]
+    args.head_rate = args.head_rate or max(min(10 * args.learning_rate, HEAD_RATE), args.learning_rate)
     return args, run
 
 
@@ -167,19 +189,23 @@ def train_run(args: argparse.Namespace, run: Run, corpus: Path, names: dict[str,
 
     from transformers import set_seed
 
-    from utils import checkpoints, classifier, tokens, trainer
+    from utils import checkpoints, classifier, layers, tokens, trainer
 
+    classifier.check_device()
     classifier.keep_freed_memory()
     with classifier.main_process_first():
         checkpoint, precision = resume(run, settings, texts.report["texts_sha256"], args.precision)
-    if checkpoint is None or not checkpoints.is_over(checkpoints.load_state(checkpoint), args.patience):
-        source = checkpoint or download_model.find_checkpoint(args.checkpoint)
+    source = checkpoint or download_model.find_checkpoint(args.checkpoint)
+    if not layers.is_pretrained(source):
+        args.frozen_layers = 0.0
+    if checkpoint is None or not checkpoints.is_over(checkpoints.load_state(checkpoint), args, len(texts.train)):
         tokenizer = classifier.load_tokenizer(source)
         set_seed(args.seed)  # the classifier's first weights are drawn as the model is loaded
         model = classifier.load_classifier(source, registers)
         classifier.check_max_length(model, args.max_length)
-        num_epochs = args.num_epochs or math.ceil(TEXTS_SHOWN / len(texts.train))
-        checkpoints.check_room(run, model.num_parameters(), num_epochs)
+        num_epochs = args.num_epochs or default_epochs(len(texts.train))
+        n_frozen = layers.freeze(model, args.frozen_layers)
+        checkpoints.check_room(run, model, num_epochs)
         train_set, validation_set = (
             tokens.tokenize(part, tokenizer, args.max_length, registers) for part in (texts.train, texts.validation)
         )
@@ -190,13 +216,19 @@ def train_run(args: argparse.Namespace, run: Run, corpus: Path, names: dict[str,
             args.max_length,
         )
         log.info(
-            "training on %s in %s, at most %d epochs%s",
+            "training on %s in %s, at most %d epochs; %.0f %% of the weights are trained, %d layers are frozen%s",
             classifier.describe_device(),
             precision,
             num_epochs,
+            100 * model.num_parameters(only_trainable=True) / model.num_parameters(),
+            n_frozen,
             f", going on from {checkpoint.name}" if checkpoint else "",
         )
-        with memory.explained(*memory.training(args)), checkpoints.disk_faults_named(run, model.num_parameters()):
+        at_once = classifier.evaluation_batch_size(args.max_length)
+        with (
+            memory.explained(*memory.training(args, at_once)),
+            checkpoints.disk_faults_named(run, model),
+        ):
             received = trainer.train(
                 run,
                 model,
@@ -220,6 +252,11 @@ def train_run(args: argparse.Namespace, run: Run, corpus: Path, names: dict[str,
     return 0
 
 
+def default_epochs(n_texts: int) -> int:
+    """Return how many passes over so many training texts are usual."""
+    return min(max(math.ceil(TEXTS_SHOWN / n_texts), FEWEST_EPOCHS), MOST_EPOCHS)
+
+
 def resume(run: Run, settings: dict[str, Any], texts_sha256: str, precision: str) -> tuple[Path | None, str]:
     """Return the checkpoint to go on from, if any, and the precision in which the run was started.
 
@@ -228,17 +265,27 @@ def resume(run: Run, settings: dict[str, Any], texts_sha256: str, precision: str
     """
     from utils import checkpoints, classifier
 
-    started_file = run.checkpoints / "started.json"
+    started_file, device = run.checkpoints / "started.json", classifier.describe_device()
     if any(run.checkpoints.glob("checkpoint-*")):
         started = records.read_started(run)
         records.check_same(run, {"training texts": started["texts_sha256"]}, {"training texts": texts_sha256})
         checkpoint = checkpoints.last_checkpoint(run)
         if checkpoint:
+            if precision == "auto":
+                classifier.check_resumed(started["precision"])
+            if device not in started["devices"]:
+                log.warning("begun on %s, goes on on %s: sums are rounded otherwise", started["devices"][-1], device)
+                runs.write_json(started_file, started | {"devices": [*started["devices"], device]})
             return checkpoint, started["precision"]
     precision = classifier.choose_precision(precision)
     records.start_anew(run)
-    slurm_job = records.slurm_job()
-    started = {"settings": settings, "texts_sha256": texts_sha256, "precision": precision, "slurm_job": slurm_job}
+    started = {
+        "settings": settings,
+        "texts_sha256": texts_sha256,
+        "precision": precision,
+        "devices": [device],
+        "slurm_job": records.slurm_job(),
+    }
     runs.write_json(started_file, started)
     return None, precision
 
@@ -256,16 +303,22 @@ def finish(
 
     Needs nothing but the checkpoints, so that it can be done again after an interruption.
     """
-    from utils import checkpoints, classifier, model_card
+    from utils import checkpoints, classifier, layers, model_card, trainer
 
     state = checkpoints.load_state(checkpoints.newest_checkpoint(run))
-    best = checkpoints.best_checkpoint(run, state)
-    assert best and state.best_global_step  # an epoch has been validated
+    folder = checkpoints.best_checkpoint(run, state)
+    assert folder and state.best_global_step  # an epoch has been validated
     epochs = checkpoints.epoch_records(state)
     best_epoch = state.best_global_step // checkpoints.steps_per_epoch(state)
-    for path in [best / "config.json", *best.glob("*.safetensors"), *best.glob("*token*"), *best.glob("vocab*")]:
+    best = next(entry for entry in epochs if entry["epoch"] == best_epoch)
+    for path in [
+        folder / "config.json",
+        *folder.glob("*.safetensors"),
+        *folder.glob("*token*"),
+        *folder.glob("vocab*"),
+    ]:
         runs.copy_file(path, run.models / path.name)
-    card = model_card.model_card(args, run, names, report, epochs, best_epoch)
+    card = model_card.model_card(args, run, names, report, best, epochs[-1]["epoch"])
     runs.write_text(run.models / "README.md", card)
     runs.write_json(run.outputs / "train.json", epochs)
     model_files = records.describe_model(run.models)
@@ -275,15 +328,18 @@ def finish(
         "subfolder": args.subfolder,
         "settings": settings,
         "precision": precision,
+        "optimiser": trainer.OPTIMISER,
+        "pretrained": layers.is_pretrained(run.models),  # else no layer was frozen
         "corpus": {"path": str(corpus), **report},
-        "epochs": len(epochs),
-        "best_epoch": best_epoch,
-        "validation": epochs[best_epoch - 1]["validation"],
+        "epochs": epochs[-1]["epoch"],
+        "best_epoch": best["epoch"],
+        "validation": best["validation"],
+        "beats_largest_register": metrics.beats_largest_register(np.array(best["validation"]["confusion"])),
         "weights_sha256": model_files["model.safetensors"]["sha256"],
         "model_files": model_files,
         "commit": runs.code_version(),
         "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
-        "device": classifier.describe_device(),
+        "devices": records.read_started(run)["devices"],
         "slurm_job": records.slurm_job(),
         "peak_memory_bytes": classifier.peak_memory(),
         "seconds": round(sum(r["seconds"] + r["validation_seconds"] for r in epochs), 3),
@@ -292,19 +348,23 @@ def finish(
     runs.write_json(run.outputs / "run.json", record)
     shutil.rmtree(run.checkpoints)
     log.info(
-        "best epoch %d of %d, validation macro_f1 %.3f; model in %s, record in %s",
+        "best epoch %d of %d, validation loss %.3f  micro_f1 %.3f  macro_f1 %.3f; model in %s, record in %s",
         best_epoch,
-        len(epochs),
+        record["epochs"],
+        record["validation"]["loss"],
+        record["validation"]["micro_f1"],
         record["validation"]["macro_f1"],
         runs.shown(run.models),
         runs.shown(run.outputs),
     )
+    if not record["beats_largest_register"]:
+        log.warning("%s", metrics.NOTHING_LEARNT)
     log.info("next: %s", results.evaluate_command(record, corpus_load.list_languages(corpus, "test")))
 
 
 def main(argv: list[str] | None = None) -> int:
     args, run = parse_args(argv)
-    runs.keep_one_gpu()
+    runs.choose_gpu(args.cpu)
     corpus = corpus_load.find_corpus(args.corpus_path)
     registers = corpus_load.load_registers(corpus)
     settings = records.run_settings(args, corpus, list(registers))

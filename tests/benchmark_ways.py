@@ -26,7 +26,7 @@ def train_once(args: argparse.Namespace) -> dict[str, Any]:
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
 
     import finetune
-    from utils import classifier, tokens, trainer
+    from utils import classifier, layers, tokens, trainer
 
     names = ["--model-name=x", "--train-langs=x", f"--checkpoint={args.checkpoint}", f"--batch-size={args.batch_size}"]
     settings, _ = finetune.parse_args([*names, f"--learning-rate={args.learning_rate}", *args.rest])
@@ -46,6 +46,7 @@ def train_once(args: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         if args.way == "ours":
             run = runs.Run("x", Path(folder) / "outputs", Path(folder) / "models")
+            layers.freeze(model, settings.frozen_layers)
             precision = classifier.choose_precision(settings.precision)
             trainer.train(
                 run, model, tokenizer, dataset, validation, settings,

@@ -95,6 +95,21 @@ def train(root, corpus, tiny):
 
 
 @pytest.fixture
+def pretrained(tiny, tmp_path):
+    """Return a copy of the tiny model that does not say that its weights are random: as a pretrained one."""
+    folder = shutil.copytree(tiny, tmp_path / "pretrained")
+    change_config(folder, random_weights=None)
+    return folder
+
+
+def change_config(folder: Path, **changes: float | None) -> None:
+    """Change values of a checkpoint's config.json; None removes."""
+    config = json.loads((folder / "config.json").read_text()) | changes
+    kept = {key: value for key, value in config.items() if value is not None or key not in changes}
+    (folder / "config.json").write_text(json.dumps(kept))
+
+
+@pytest.fixture
 def project(tmp_path: Path, tiny: Path) -> Path:
     """Return a copy of the scripts, with the tiny model, to run as processes of their own."""
     return copy_project(tmp_path / "project", tiny)

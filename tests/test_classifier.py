@@ -69,3 +69,42 @@ def test_batches_of_similar_length_hold_every_text_once_and_need_the_same_memory
     assert padded < 1.03 * lengths.sum()
     assert len(batches[0]) == 4 and len(batches[-2]) > 16  # of the shortest texts many at once
     assert classifier.batches_of_similar_length(np.zeros(0, dtype=int), 4, 512) == []
+
+
+def test_a_gpu_that_torch_cannot_use_is_told_and_refused_in_a_job(monkeypatch, tmp_path, caplog):
+    """An older driver, another make: a job would compute on the CPU for a day without a word."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.delenv("SLURM_JOB_GPUS", raising=False)
+    monkeypatch.setattr(classifier, "GPU_DEVICES", (str(tmp_path / "nvidia[0-9]*"),))
+    classifier.check_device()
+    assert not caplog.text  # no GPU: nothing to tell
+    (tmp_path / "nvidia0").touch()
+    classifier.check_device()
+    assert f"expected {tmp_path}/nvidia0 to be one that torch can use" in caplog.text and "--cpu" in caplog.text
+    monkeypatch.setenv("SLURM_JOB_GPUS", "0")
+    with pytest.raises(RunError, match="--cpu"):
+        classifier.check_device()
+    (tmp_path / "nvidia0").unlink()
+    caplog.clear()
+    classifier.check_device()  # Slurm calls something a GPU that is none
+    assert "the GPU 0 of this job" in caplog.text
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # as --cpu sets it
+    caplog.clear()
+    classifier.check_device()
+    assert not caplog.text
+
+
+def test_a_training_begun_in_bf16_does_not_go_on_where_it_would_be_imitated(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {})
+    classifier.check_resumed("fp32")
+    with pytest.raises(RunError, match="begun, found none; SBATCH_CONSTRAINT"):
+        classifier.check_resumed("bf16")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 0))
+    classifier.check_resumed("fp16")
+    with pytest.raises(RunError, match="a card: expected a device with instructions for bf16"):
+        classifier.check_resumed("bf16")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))
+    classifier.check_resumed("bf16")

@@ -44,6 +44,22 @@ def test_signals_save_and_the_same_command_goes_on(shared_project, undisturbed):
     assert no_leftovers(run)
 
 
+def test_a_training_of_the_upper_half_goes_on_too(shared_project, pretrained):
+    results = {}
+    for subfolder, n_stops in (("half-undisturbed", 0), ("half-stopped", 2)):
+        run = run_of(shared_project, subfolder, "tiny-en-fr")
+        command = [*COMMAND, f"--subfolder={subfolder}", f"--checkpoint={pretrained}"]
+        for _ in range(n_stops):
+            process = start(shared_project, *command)
+            wait_for_step(run, process, newest_step(run) + 1)
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=120)
+            assert process.returncode == 143, err
+        finish(start(shared_project, *command))
+        results[subfolder] = result(run)
+    assert results["half-stopped"] == results["half-undisturbed"]
+
+
 def wait_for_step(run, process, step):
     deadline = time.monotonic() + 120
     while newest_step(run) < step and process.poll() is None and time.monotonic() < deadline:

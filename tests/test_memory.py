@@ -18,7 +18,8 @@ LIMITED = """
 import importlib, resource, sys
 megabytes, script, *sys.argv[1:] = sys.argv[1:]
 main = importlib.import_module(script).main
-from utils import runs, trainer  # with their libraries, which the limit leaves alone
+from utils import classifier, runs, trainer  # with their libraries, which the limit leaves alone
+classifier.evaluation_batch_size = trainer.evaluation_batch_size = lambda length: 16384 // length  # as on a GPU
 size = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmSize"))
 resource.setrlimit(resource.RLIMIT_AS, (size * 1024 + int(megabytes) * 2**20, -1))
 sys.argv[0] = f"{script}.py"
@@ -107,6 +108,15 @@ def test_the_advice_keeps_the_effective_batch(batch_size, accumulation, advice):
     args = memory.argparse.Namespace(batch_size=batch_size, gradient_accumulation=accumulation, max_length=512)
     what, remedy = memory.training(args)
     assert f"{batch_size} text" in what and "512 tokens" in what and advice in remedy
+
+
+def test_the_advice_goes_below_the_texts_that_are_computed_at_once():
+    """Of 16 texts of 512 tokens, a CPU takes 4 at a time: a batch of 8 would need as much."""
+    args = memory.argparse.Namespace(batch_size=16, gradient_accumulation=1, max_length=512)
+    what, remedy = memory.training(args, at_once=4)
+    assert what.startswith("4 texts of up to 512 tokens at once")
+    assert "--batch-size 2 --gradient-accumulation 8 takes about half" in remedy
+    assert "--max-length 256 takes about half" in memory.training(args, at_once=1)[1]
 
 
 def limit_and_allocate(code):

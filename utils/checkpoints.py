@@ -4,8 +4,10 @@ A checkpoint counts once its files are flushed to disk and their hashes are writ
 one that is whole is gone on from.
 """
 
+import argparse
 import contextlib
 import logging
+import math
 import os
 import re
 import shutil
@@ -14,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from transformers import TrainerState
+from transformers import PreTrainedModel, TrainerState
 
 from utils import runs, shapes
 from utils.runs import Run, RunError
@@ -30,10 +32,25 @@ def steps_per_epoch(state: TrainerState) -> int:
     return state.max_steps // int(state.num_train_epochs)
 
 
-def is_over(state: TrainerState, patience: int) -> bool:
-    """Tell whether all epochs are trained, or `patience` of them since the best one (0: never mind)."""
-    since_best = state.global_step - (state.best_global_step or 0)
-    return state.global_step >= state.max_steps or 0 < patience * steps_per_epoch(state) <= since_best
+def is_validated(state: TrainerState, n_texts: int) -> bool:
+    """Tell whether the state is at the end of an epoch that is validated and saved.
+
+    Each is, and the last; where epochs have fewer than 75 texts, the first one that completes so many, or one in ten.
+    n_texts: those of an epoch.
+    """
+    every = min(math.ceil(state.num_train_epochs / 10), math.ceil(75 / n_texts))  # else saving takes most of the time
+    return state.global_step % (every * steps_per_epoch(state)) == 0 or state.global_step == state.max_steps
+
+
+def is_over(state: TrainerState, args: argparse.Namespace, n_texts: int) -> bool:
+    """Tell whether all epochs are trained, or patience has ended.
+
+    args: finetune.py's arguments; its patience is how many texts may be learnt from since the best epoch, or since the
+    end of the warm-up where that is later, and 0 any number. n_texts: those of an epoch.
+    """
+    warmed_up = math.ceil(args.warmup * state.max_steps)
+    waited = (state.global_step - max(state.best_global_step or 0, warmed_up)) * n_texts / steps_per_epoch(state)
+    return state.global_step >= state.max_steps or 0 < args.patience <= waited
 
 
 def history(state: TrainerState) -> list[Any]:
@@ -94,21 +111,25 @@ def load_state(checkpoint: Path) -> TrainerState:
 
 
 def best_checkpoint(run: Run, state: TrainerState) -> Path | None:
-    """Return the checkpoint of the epoch with the best validation macro-F1; None before the first validation."""
+    """Return the checkpoint of the epoch with the lowest validation loss; None before the first validation."""
     return run.checkpoints / f"checkpoint-{state.best_global_step}" if state.best_global_step else None
 
 
 # ---- disk ----
 
 
-def check_room(run: Run, n_parameters: int, num_epochs: int) -> None:
+def _checkpoint_bytes(model: PreTrainedModel) -> int:
+    """Return the size of a checkpoint: the weights in float32, and AdamW's two means of those that are trained."""
+    return 4 * model.num_parameters() + 8 * model.num_parameters(only_trainable=True)
+
+
+def check_room(run: Run, model: PreTrainedModel, num_epochs: int) -> None:
     """RunError if the disk has no room for this training, whose checkpoints would not fit, hours from now.
 
-    A checkpoint has the weights and AdamW's two means of each. The best, the last and the one that is being written
-    are there at once; then the model. A user's quota can't be seen: that ends at the write that does not fit.
+    The best checkpoint, the last and the one that is being written are there at once; then the model. A user's quota
+    can't be seen: that ends at the write that does not fit.
     """
-    weights = 4 * n_parameters
-    needed = (3 * min(num_epochs, 3) + 1) * weights
+    needed = min(num_epochs, 3) * _checkpoint_bytes(model) + 4 * model.num_parameters()
     there = sum(path.stat().st_size for path in run.checkpoints.rglob("*") if path.is_file())
     free = shutil.disk_usage(run.checkpoints).free
     if there + free < needed:
@@ -119,7 +140,7 @@ def check_room(run: Run, n_parameters: int, num_epochs: int) -> None:
 
 
 @contextlib.contextmanager
-def disk_faults_named(run: Run, n_parameters: int) -> Iterator[None]:
+def disk_faults_named(run: Run, model: PreTrainedModel) -> Iterator[None]:
     """Turn what torch, safetensors and transformers raise where a checkpoint can't be written into a RunError.
 
     The piece of it is removed, so that it does not fill the disk further.
@@ -127,7 +148,7 @@ def disk_faults_named(run: Run, n_parameters: int) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
-        fault = runs.disk_fault(run.checkpoints / "checkpoint", error, 3 * 4 * n_parameters)
+        fault = runs.disk_fault(run.checkpoints / "checkpoint", error, _checkpoint_bytes(model))
         if fault is None:
             raise
         for folder in run.checkpoints.glob("checkpoint-*"):

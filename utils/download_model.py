@@ -296,6 +296,7 @@ def make_tiny(corpus: Path, folder: Path) -> None:
         vocab_size=tokenizer.get_vocab_size(), pad_token_id=wrapped.pad_token_id,
         hidden_size=128, num_hidden_layers=2, num_attention_heads=2, intermediate_size=256,
     )  # fmt: skip
+    config.random_weights = True  # utils/layers.py freezes none of them
     BertModel(config).save_pretrained(folder)
 
 

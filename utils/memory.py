@@ -29,22 +29,25 @@ def explained(what: str, remedy: str) -> Iterator[None]:
         raise RunError(f"out of memory: {what}; {remedy}") from error
 
 
-def training(args: argparse.Namespace) -> tuple[str, str]:
+def training(args: argparse.Namespace, at_once: int | None = None) -> tuple[str, str]:
     """Return what needed memory in a training, and the options that halve it without another effective batch.
 
-    args: finetune.py's arguments.
+    args: finetune.py's arguments. at_once: how many texts of args.max_length go through the model together, where
+    they are fewer than a batch.
     """
     size, parts = args.batch_size, args.gradient_accumulation
-    if size == 1:
+    at_once = min(at_once or size, size)
+    if at_once == 1:
         remedy = f"--max-length {max(args.max_length // 2, 1)} takes about half, but is another training (--overwrite)"
     else:
-        factor = next(n for n in range(2, size + 1) if size % n == 0)  # the smallest that leaves a whole batch
-        less = "about half" if factor == 2 else f"about 1/{factor}"
+        factor = next(n for n in range(2, size + 1) if size % n == 0 and 2 * size // n <= at_once)
+        share = round(at_once * factor / size)
+        less = "about half" if share == 2 else f"about 1/{share}"
         remedy = (
             f"--batch-size {size // factor} --gradient-accumulation {parts * factor} takes {less} for the texts and is "
             "the same training: it goes on from the last finished epoch"
         )
-    return _texts(size, args.max_length), f"{remedy}, or use a device with more"
+    return _texts(at_once, args.max_length), f"{remedy}, or use a device with more"
 
 
 def evaluation(batch_size: int, max_length: int) -> tuple[str, str]:

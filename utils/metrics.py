@@ -25,6 +25,11 @@ predicted has no precision of its own; in the mean it counts as 0. All scores li
 
 import numpy as np
 
+NOTHING_LEARNT = (
+    "no more validation texts predicted right than by always answering their largest register: it needs more texts, "
+    "more epochs or another learning rate"
+)
+
 
 def count_confusions(gold: np.ndarray, predicted: np.ndarray, n_registers: int) -> np.ndarray:
     """Count texts per pair of registers: shape (n_registers, n_registers), rows gold, columns predicted.
@@ -70,6 +75,11 @@ def precision(confusion: np.ndarray) -> float:
 def recall(confusion: np.ndarray) -> float:
     """Return the mean recall over the registers with gold texts."""
     return _mean_over_gold(confusion, "recall")
+
+
+def beats_largest_register(confusion: np.ndarray) -> bool:
+    """Tell whether more texts are predicted right than if all were said to be of the largest register."""
+    return bool(np.trace(confusion) > confusion.sum(axis=1).max())
 
 
 METRICS = {"micro_f1": micro_f1, "macro_f1": macro_f1, "precision": precision, "recall": recall}

@@ -1,26 +1,29 @@
 """The README.md that travels with a fine-tuned model."""
 
 import argparse
+from typing import Any
 
 import numpy as np
 
 from utils import intervals, runs
 from utils.labels import METRICS, label, markdown_row
+from utils.metrics import NOTHING_LEARNT, beats_largest_register
 from utils.runs import Run
 
 
 def model_card(
-    args: argparse.Namespace, run: Run, registers: dict[str, str], report: dict, epochs: list[dict], best_epoch: int
+    args: argparse.Namespace, run: Run, registers: dict[str, str], report: dict, best: dict[str, Any], n_epochs: int
 ) -> str:
     """Return the README.md of a fine-tuned model: data, registers, scores with intervals, limits, how to load it.
 
-    registers: abbreviation -> name. report: of corpus_load.load_training_texts. epochs: the records of train.json.
+    registers: abbreviation -> name. report: of corpus_load.load_training_texts. best: the record in train.json
+    of the epoch that was kept, of n_epochs that were trained.
     """
-    best = epochs[best_epoch - 1]["validation"]
+    validation = best["validation"]
     n_validation = sum(sum(counts.values()) for counts in report["validation"].values())
-    bounds = intervals.intervals(np.array(best["confusion"]))
+    bounds = intervals.intervals(np.array(validation["confusion"]))
     scores = [
-        [label(METRICS, name, "en"), f"{best[name]:.3f}", f"{low:.3f} to {high:.3f}"]
+        [label(METRICS, name, "en"), f"{validation[name]:.3f}", f"{low:.3f} to {high:.3f}"]
         for name, (low, high) in bounds.items()
     ]
     texts = [
@@ -28,6 +31,8 @@ def model_card(
         for part in ("train", "validation")
         for lang, counts in report[part].items()
     ]
+    learnt = beats_largest_register(np.array(validation["confusion"]))
+    warning = "" if learnt else f"**This model has learnt nothing that counts: {NOTHING_LEARNT}.**\n\n"
     return f"""# {run.name}
 
 A classifier of the register of a text: `{args.checkpoint}`, fine-tuned on texts in {", ".join(args.train_langs)}.
@@ -54,8 +59,8 @@ On the {n_validation} validation texts, with 95 % intervals:
 
 {_table(["score", "value", "95 % interval"], scores)}
 
-Their macro-F1 chose epoch {best_epoch} of {len(epochs)}, so expect a little less on other texts of these languages.
-They say nothing about other languages: evaluate.py measures those, each on its own test texts.
+{warning}Their loss chose epoch {best["epoch"]} of {n_epochs}, so expect a little less on other texts of these
+languages. They say nothing about other languages: evaluate.py measures those, each on its own test texts.
 
 ## Limits
 

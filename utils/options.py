@@ -80,6 +80,10 @@ def add_precision_argument(parser: argparse.ArgumentParser | argparse._ArgumentG
     )
 
 
+def add_cpu_argument(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    parser.add_argument("--cpu", action="store_true", help="compute on the CPU, though there is a GPU")
+
+
 def check_run_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Run:
     """Check the names of a run, split `en-fr` into its languages, and return the run's folders.
 

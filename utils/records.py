@@ -16,13 +16,19 @@ from utils.runs import Run, RunError
 
 # what is read of run.json and started.json here
 FINISHED = {"settings": {"processes": int}, "weights_sha256": str}
-STARTED = {"settings": {"processes": int}, "texts_sha256": str, "precision": re.compile("fp32|bf16|fp16")}
+STARTED = {
+    "settings": {"processes": int},
+    "texts_sha256": str,
+    "precision": re.compile("fp32|bf16|fp16"),
+    "devices": [str],
+}
+NOT_SETTINGS = ("subfolder", "overwrite", "corpus_path", "cpu")  # arguments that do not decide what is learnt
 MODEL_FILES = {str: {"bytes": int, "sha256": str}}
 
 
 def run_settings(args: argparse.Namespace, corpus: Path, registers: list[str]) -> dict[str, Any]:
     """Return everything that decides the trained weights: arguments, corpus files, number of processes."""
-    chosen = {key: value for key, value in vars(args).items() if key not in ("subfolder", "overwrite", "corpus_path")}
+    chosen = {key: value for key, value in vars(args).items() if key not in NOT_SETTINGS}
     files = {f"train/{lang}.tsv": corpus_load.hash_file(corpus, "train", lang) for lang in args.train_langs}
     return {**chosen, "registers": registers, **files, "processes": int(os.environ.get("WORLD_SIZE", 1))}
 

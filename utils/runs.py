@@ -274,9 +274,14 @@ def code_version() -> str:
         return ""
 
 
-def keep_one_gpu() -> None:
-    """Let this process see one GPU only, unless torchrun started it: with two, Trainer splits batches unasked."""
-    if "LOCAL_RANK" not in os.environ:
+def choose_gpu(cpu: bool) -> None:
+    """Let this process see one GPU only, unless torchrun started it: with two, Trainer splits batches unasked.
+
+    cpu: let it see none.
+    """
+    if cpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    elif "LOCAL_RANK" not in os.environ:
         os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
 
 

@@ -27,7 +27,7 @@ import re
 import shutil
 import subprocess
 
-from utils import lock, runs, shapes
+from utils import lock, metrics, runs, shapes
 from utils.grid import GridRun, Job, parse_args, parse_runs, queued_jobs
 from utils.runs import ROOT, RunError
 
@@ -85,13 +85,16 @@ def training_status(entry: GridRun, job: Job | None, ended: str | None) -> tuple
     """Return how far a training is, in words, and the last line of its log if it has stopped before its end."""
     run = entry.run
     records = run.outputs / "train.json"
-    n_epochs = len(shapes.read_record(records, [{}], REMEDY)) if records.is_file() else 0
+    epochs = shapes.read_record(records, [{"epoch": int}], REMEDY) if records.is_file() else []
+    n_epochs = epochs[-1]["epoch"] if epochs else 0
     if job:
         return queue_status(job, f"epoch {n_epochs + 1}"), ""
     if entry.is_trained():
         record = shapes.read_record(run.outputs / "run.json", RECORD, REMEDY)
         score = 100 * record["validation"]["macro_f1"]
-        return f"trained, {record['epochs']} epochs, validation macro-F1 {score:.1f}", ""
+        learnt = record.get("beats_largest_register") is not False  # an earlier version did not tell
+        why = "" if learnt else metrics.NOTHING_LEARNT
+        return f"trained, {record['epochs']} epochs, validation macro-F1 {score:.1f}", why
     trainer = lock.trainer_of(run)
     if trainer:
         return f"epoch {n_epochs + 1}, {trainer}", ""

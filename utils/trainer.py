@@ -2,8 +2,8 @@
 
 loss          summed over the texts, divided by the number of texts of the whole effective batch: the same
               however the batch is cut by accumulation or over GPUs; class weights belong to it
-sampler       batches of similar length, a function of seed and epoch alone, so that a resumed
-              training sees what an undisturbed one sees
+step          a batch of any texts, computed in parts of similar length (utils/batches.py): the same update
+              with less padding
 callback      a checkpoint (utils/checkpoints.py) and an orderly end on SIGTERM, SIGUSR2 or Ctrl-C; one record
               per epoch; progress
 """
@@ -16,7 +16,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,57 +39,48 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 
 from utils import cpu, runs
-from utils.checkpoints import epoch_records, history, is_over, seal_checkpoint, steps_per_epoch
+from utils.batches import IGNORED, ShuffledSampler, parts_of_similar_length, with_filling
+from utils.checkpoints import epoch_records, history, is_over, is_validated, seal_checkpoint, steps_per_epoch
 from utils.classifier import evaluation_batch_size
+from utils.layers import parameter_groups
 from utils.metrics import METRICS, all_metrics, count_confusions
 from utils.runs import Run
 from utils.stop import SIGNALS
 
-POOL = 50  # batches whose texts are sorted by length together
+OPTIMISER: dict[str, Any] = {  # what no option changes; run.json has it
+    "optim": "adamw_torch_fused",
+    "adam_beta1": 0.9,
+    "adam_beta2": 0.999,
+    "adam_epsilon": 1e-8,
+    "weight_decay": 0.0,
+    "max_grad_norm": 1.0,
+    "lr_scheduler_type": "linear",
+}
 LOG_SECONDS = 60  # between two progress lines in a log file
 
 log = logging.getLogger(__name__)
 
 
-class LengthGroupedSampler(torch.utils.data.Sampler):
-    """Yield the texts' indices so that consecutive ones, a batch, have similar lengths.
+class RegisterTrainer(Trainer):
+    """Trainer that draws its training batches from the sampler given, and computes each in parts of similar length.
 
-    Each epoch draws a new order, a function of seed and epoch alone. Every text comes once per epoch;
-    the texts that do not fill a batch come last (with several processes, accelerate fills that batch
-    up with texts of the first). batch_size is the effective one, over all processes and accumulation
-    steps, so that the texts of one optimiser step do not depend on how it is cut.
+    tokens_at_once: how many tokens, padding included, a part has at most if it has several texts.
     """
 
-    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int) -> None:
-        self.lengths, self.batch_size, self.seed = np.asarray(lengths), batch_size, seed
-        self.epoch = 0
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        rng = np.random.default_rng((self.seed, self.epoch))
-        shuffled = rng.permutation(len(self))
-        batches = []
-        for pool in np.split(shuffled, range(POOL * self.batch_size, len(self), POOL * self.batch_size)):
-            pool = pool[np.argsort(-self.lengths[pool], kind="stable")]
-            batches += np.split(pool, range(self.batch_size, len(pool), self.batch_size))
-        n_full = len(self) // self.batch_size
-        longest = max(range(n_full), key=lambda index: self.lengths[batches[index][0]], default=0)
-        # the longest texts first: memory that is too small for them is told at once, not hours later
-        order = sorted(rng.permutation(n_full).tolist(), key=lambda index: index != longest)
-        return iter(np.concatenate([batches[index] for index in [*order, *range(n_full, len(batches))]]).tolist())
-
-
-class RegisterTrainer(Trainer):
-    """Trainer that draws its training batches from the sampler given."""
-
-    def __init__(self, *args: Any, train_sampler: LengthGroupedSampler, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, train_sampler: ShuffledSampler, tokens_at_once: int, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.train_sampler = train_sampler
+        self.train_sampler, self.tokens_at_once = train_sampler, tokens_at_once
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedSampler:
+    def _get_train_sampler(self, train_dataset: Any = None) -> ShuffledSampler:
         return self.train_sampler
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        *others, last = parts_of_similar_length(inputs, self.tokens_at_once)
+        loss = torch.zeros((), device=self.args.device)
+        for part in others:
+            with self.accelerator.no_sync(model):  # processes exchange gradients once, however many parts they have
+                loss += super().training_step(model, part, num_items_in_batch)
+        return loss + super().training_step(model, last, num_items_in_batch)
 
 
 def class_weights(labels: np.ndarray, n_registers: int) -> torch.Tensor:
@@ -106,24 +98,24 @@ def class_weights(labels: np.ndarray, n_registers: int) -> torch.Tensor:
 class RunCallback(TrainerCallback):
     """Record each epoch, show progress, and end in an orderly way on a signal.
 
-    Written in train.json, one record per epoch:
+    Written in train.json, one record per validated epoch (see checkpoints.is_validated):
         epoch          from 1
-        loss           mean over the training texts, each at the moment it was learnt from
+        loss           mean over the training texts since the record before, each at the moment it was learnt from
         learning_rate  at the epoch's end
         validation     loss, micro_f1, macro_f1, precision, recall; confusion: counts, rows gold, columns predicted
-        seconds, texts_per_second, tokens_per_second   of training, validation not counted
+        seconds, texts_per_second, tokens_per_second   of training since the record before, validation not counted
         validation_seconds
 
-    What an epoch has gathered travels in the checkpoint's log_history, so that an epoch in two pieces
-    is recorded like one in one piece.
+    What has been gathered for a record travels in the checkpoint's log_history, so that an epoch in two pieces
+    is recorded like one in one piece. is_over: tells by a state whether the training is over.
     """
 
-    def __init__(self, run: Run, sampler: LengthGroupedSampler, patience: int) -> None:
-        self.run, self.sampler, self.patience = run, sampler, patience
+    def __init__(self, run: Run, sampler: ShuffledSampler, is_over: Callable[[TrainerState], bool]) -> None:
+        self.run, self.sampler, self.is_over = run, sampler, is_over
         self.received: int | None = None  # the signal that asks for an end
         self.stopped = False
-        self.learnt = torch.zeros(2, dtype=torch.float64)  # in the current epoch: sum of losses, number of texts
-        self.seconds = 0.0  # spent in the current epoch before this process
+        self.learnt = torch.zeros(2, dtype=torch.float64)  # since the last record: sum of losses, number of texts
+        self.seconds = 0.0  # spent since the last record, before the current epoch of this process
         self.bar: tqdm | None = None
 
     def loss(self, weights: torch.Tensor | None) -> Callable[..., torch.Tensor]:
@@ -133,7 +125,7 @@ class RunCallback(TrainerCallback):
             weight = None if weights is None else weights.to(labels.device)
             total = torch.nn.functional.cross_entropy(outputs.logits.float(), labels, weight=weight, reduction="sum")
             if torch.is_grad_enabled():
-                self.learnt += torch.stack([total.detach(), torch.full_like(total, len(labels))])
+                self.learnt += torch.stack([total.detach(), (labels != IGNORED).sum()])
             return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
 
         return summed_loss
@@ -159,8 +151,8 @@ class RunCallback(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._show_progress(state)
-        if self._asked_to_stop(args) and state.global_step % steps_per_epoch(state):
-            # at an epoch's last step, let it be validated and saved first: see on_save
+        if self._asked_to_stop(args) and not self._is_validated(state):
+            # at the last step of an epoch that is validated, let it be validated and saved first: see on_save
             gathered = {"learnt": self._learnt_by_all(args), "seconds": self._epoch_seconds()}
             history(state).append({"interrupted": gathered, "step": state.global_step})
             control.should_save = control.should_training_stop = True
@@ -168,18 +160,19 @@ class RunCallback(TrainerCallback):
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if state.global_step % steps_per_epoch(state):  # cut short: no validation, which could become "best"
-            control.should_evaluate = control.should_save = False
-            return
         seconds = self._epoch_seconds()
+        if not self._is_validated(state):  # cut short, or not yet: no validation, which could become "best"
+            control.should_evaluate = control.should_save = False
+            self.seconds, self.epoch_began = seconds, time.monotonic()
+            return
         loss_sum, n_texts = self._learnt_by_all(args)
         self.record = {
             "epoch": state.global_step // steps_per_epoch(state),
             "loss": loss_sum / n_texts,
             "learning_rate": kwargs["lr_scheduler"].get_last_lr()[0],
             "seconds": round(seconds, 3),
-            "texts_per_second": round(len(self.sampler) / seconds, 3),
-            "tokens_per_second": round(float(self.sampler.lengths.sum()) / seconds, 1),
+            "texts_per_second": round(n_texts / seconds, 3),
+            "tokens_per_second": round(n_texts * float(self.sampler.lengths.mean()) / seconds, 1),
         }
         self.learnt.zero_()
         self.seconds = 0.0
@@ -202,7 +195,7 @@ class RunCallback(TrainerCallback):
             seal_checkpoint(self.run.checkpoints / f"checkpoint-{state.global_step}")
             runs.write_json(self.run.outputs / "train.json", epoch_records(state))
         self.stopped = self._asked_to_stop(args)
-        control.should_training_stop |= self.stopped or is_over(state, self.patience)
+        control.should_training_stop |= self.stopped or self.is_over(state)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         for number, handler in self.earlier.items():
@@ -226,6 +219,9 @@ class RunCallback(TrainerCallback):
         if args.world_size > 1:
             torch.distributed.all_reduce(self.learnt)
         return self.learnt.tolist()
+
+    def _is_validated(self, state: TrainerState) -> bool:
+        return is_validated(state, len(self.sampler.lengths))
 
     def _epoch_seconds(self) -> float:
         return self.seconds + time.monotonic() - self.epoch_began
@@ -283,6 +279,7 @@ def train(
         gradient_accumulation_steps=args.gradient_accumulation,
         learning_rate=args.learning_rate,
         warmup_steps=args.warmup,  # below 1: a share of all steps
+        **OPTIMISER,
         seed=args.seed,
         bf16=precision == "bf16",
         fp16=precision == "fp16",
@@ -290,8 +287,8 @@ def train(
         eval_strategy="epoch",
         save_strategy="epoch",
         save_total_limit=2,  # the best and the last; with 1, the one just written for a signal would go
-        metric_for_best_model="macro_f1",
-        greater_is_better=True,
+        metric_for_best_model="mean_loss",
+        greater_is_better=False,
         logging_strategy="no",  # the callback records each epoch exactly
         logging_nan_inf_filter=False,  # it would wait for the GPU at every step
         dataloader_num_workers=0,  # workers would be killed by the signal before a checkpoint is written
@@ -301,15 +298,22 @@ def train(
         disable_tqdm=True,
         report_to=[],
     )
-    effective_batch = args.batch_size * args.gradient_accumulation * arguments.world_size
-    sampler = LengthGroupedSampler(np.asarray(train_set["length"]), effective_batch, args.seed)
-    callback = RunCallback(run, sampler, args.patience)
+    n_texts, world_size = len(train_set), arguments.world_size
+    sampler = ShuffledSampler(
+        np.asarray(train_set["length"]),
+        args.batch_size * args.gradient_accumulation * world_size,
+        args.seed,
+        multiple=args.batch_size * world_size if world_size > 1 else 1,  # one process may have a last, smaller batch
+    )
+    callback = RunCallback(run, sampler, partial(is_over, args=args, n_texts=n_texts))
     labels = np.asarray(train_set["labels"])
     weights = class_weights(labels, len(model.config.id2label or ())) if args.balanced else None
+    optimiser, options = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
     trainer = RegisterTrainer(
         model=model,
+        optimizers=(optimiser(parameter_groups(model, args.learning_rate, args.head_rate), **options), None),
         args=arguments,
-        train_dataset=train_set,
+        train_dataset=with_filling(train_set) if sampler.n_filling else train_set,
         eval_dataset=validation_set.select(np.argsort(-np.asarray(validation_set["length"]))),  # little padding
         data_collator=DataCollatorWithPadding(tokenizer, pad_to_multiple_of=8 if on_gpu else None),
         processing_class=tokenizer,
@@ -317,6 +321,7 @@ def train(
         compute_loss_func=callback.loss(weights),
         callbacks=[callback],
         train_sampler=sampler,
+        tokens_at_once=evaluation_batch_size(1),
     )
     trainer.remove_callback(PrinterCallback)
     with contextlib.nullcontext() if on_gpu else cpu.used_in(model):
