@@ -32,7 +32,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from utils import corpus_load, download_model, lock, memory, metrics, options, records, results, runs, shapes
+from utils import (
+    corpus_load,
+    download_model,
+    environment,
+    lock,
+    memory,
+    metrics,
+    options,
+    records,
+    results,
+    runs,
+    shapes,
+)
 from utils.runs import Run, RunError
 
 # what is read of run.json here; what post_eval.py reads of it is in utils/results.py
@@ -72,6 +84,7 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
         "(default: as many as have 16384 tokens on a GPU; 2048 on a CPU, where more are slower)",
     )
     options.add_precision_argument(prediction)
+    options.add_threads_argument(prediction)
     args = options.parse(parser, argv)
     run = options.check_run_arguments(parser, args)
     options.check_names(parser, "--eval-lang", args.eval_lang, options.LANGUAGE, "letters, digits and '_'")
@@ -288,6 +301,7 @@ def languages_to_do(
 def main(argv: list[str] | None = None) -> int:
     args, run = parse_args(argv)
     runs.keep_one_gpu()
+    environment.leave_out()
     with lock.hold(run, "evaluated", shared=True):
         return evaluate_run(args, run)
 
@@ -302,6 +316,7 @@ def evaluate_run(args: argparse.Namespace, run: Run) -> int:
 
         max_length = args.max_length or record["settings"]["max_length"]
         with memory.explained(*memory.LOADING):
+            environment.use_threads(args)
             model, tokenizer = load_model(run, record, max_length)
             args.batch_size = args.batch_size or classifier.evaluation_batch_size(max_length)
     for expected, file in to_do:

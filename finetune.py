@@ -29,7 +29,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from utils import corpus_load, download_model, lock, memory, options, records, results, runs
+from utils import corpus_load, download_model, environment, lock, memory, options, records, results, runs
 from utils.runs import Run
 
 TEXTS_SHOWN = 50_000  # the default number of epochs shows the model this many texts
@@ -132,6 +132,7 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
         help="decides split, first weights, order and dropout (default: %(default)s)",
     )
     options.add_precision_argument(optimisation)
+    options.add_threads_argument(optimisation)
 
     args = options.parse(parser, argv)
     run = options.check_run_arguments(parser, args)
@@ -169,6 +170,7 @@ def train_run(args: argparse.Namespace, run: Run, corpus: Path, names: dict[str,
 
     from utils import checkpoints, classifier, tokens, trainer
 
+    environment.use_threads(args)
     classifier.keep_freed_memory()
     with classifier.main_process_first():
         checkpoint, precision = resume(run, settings, texts.report["texts_sha256"], args.precision)
@@ -305,6 +307,7 @@ def finish(
 def main(argv: list[str] | None = None) -> int:
     args, run = parse_args(argv)
     runs.keep_one_gpu()
+    environment.leave_out()
     corpus = corpus_load.find_corpus(args.corpus_path)
     registers = corpus_load.load_registers(corpus)
     settings = records.run_settings(args, corpus, list(registers))

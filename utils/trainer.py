@@ -319,6 +319,7 @@ def train(
         train_sampler=sampler,
     )
     trainer.remove_callback(PrinterCallback)
+    assert trainer.accelerator.mixed_precision == {"fp32": "no"}.get(precision, precision)  # what run.json will say
     with contextlib.nullcontext() if on_gpu else cpu.used_in(model):
         trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     return callback.received if callback.stopped else None
