@@ -20,7 +20,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from utils import cpu
+from utils import cpu, tokens
 from utils.download_model import refuse_pickled
 from utils.memory import is_shortage
 from utils.runs import RunError, first_line, shown
@@ -224,7 +224,8 @@ def predict(
     batches = batches_of_similar_length(np.asarray(dataset["length"]), batch_size, max_length)
     bar = tqdm(total=len(dataset), desc=name, unit="text", delay=2, leave=False, disable=None)  # None: no terminal
     slow = device.type == "cpu" and precision == "bf16"  # torch's own attention then takes 1.4 times as long
-    with cpu.used_in(model) if slow else contextlib.nullcontext():
+    pair = tokens.two_texts(tokenizer, max_length)
+    with cpu.used_in(model, pair) if slow else contextlib.nullcontext():
         for indices in batches:
             collated = collate([texts[int(index)] for index in indices])
             batch = {name: values.to(device, non_blocking=True) for name, values in collated.items()}

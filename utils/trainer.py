@@ -37,7 +37,7 @@ from transformers import (
 )
 from transformers.trainer_callback import PrinterCallback
 
-from utils import cpu, runs
+from utils import cpu, runs, tokens
 from utils.checkpoints import epoch_records, history, is_over, seal_checkpoint, steps_per_epoch
 from utils.classifier import evaluation_batch_size
 from utils.metrics import METRICS, all_metrics, count_confusions
@@ -320,6 +320,7 @@ def train(
     )
     trainer.remove_callback(PrinterCallback)
     assert trainer.accelerator.mixed_precision == {"fp32": "no"}.get(precision, precision)  # what run.json will say
-    with contextlib.nullcontext() if on_gpu else cpu.used_in(model):
+    pair = tokens.two_texts(tokenizer, args.max_length)
+    with contextlib.nullcontext() if on_gpu else cpu.used_in(model, pair):
         trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     return callback.received if callback.stopped else None
