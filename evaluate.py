@@ -109,17 +109,18 @@ def load_record(args: argparse.Namespace, run: Run) -> dict[str, Any]:
     return record
 
 
-def load_model(run: Run, record: dict[str, Any], max_length: int) -> tuple[Any, Any]:
-    """Return the run's model, on its device, and tokenizer; RunError if it is not the one that was trained."""
-    import torch
+def load_model(args: argparse.Namespace, run: Run, record: dict[str, Any], max_length: int) -> tuple[Any, Any, str]:
+    """Return the run's model, on its device, its tokenizer, and the precision that it predicts in.
 
-    from utils import classifier
+    RunError if it is not the one that was trained.
+    """
+    from utils import classifier, proof
 
+    environment.use_threads(args)
     classifier.keep_freed_memory()
     records.check_model(run, record, by_hash=True)
-    model: Any = classifier.load_classifier(run.models, record["settings"]["registers"])
-    classifier.check_max_length(model, max_length)
-    return model.cuda() if torch.cuda.is_available() else model, classifier.load_tokenizer(run.models)
+    registers = record["settings"]["registers"]
+    return proof.load_proven(run.models, registers, max_length, args.precision, learns=False)
 
 
 def signature(
@@ -149,14 +150,19 @@ def is_done(run: Run, record: dict[str, Any], expected: dict[str, Any]) -> bool:
 
 
 def evaluate_language(
-    run: Run, file: corpus_load.CorpusFile, expected: dict, model: Any, tokenizer: Any, args: argparse.Namespace
+    run: Run,
+    file: corpus_load.CorpusFile,
+    expected: dict,
+    model: Any,
+    tokenizer: Any,
+    precision: str,
+    args: argparse.Namespace,
 ) -> dict[str, Any]:
     """Predict the language's test texts, write its three files, and return its scores."""
     from utils import classifier, tokens
 
     began = time.monotonic()
     eval_lang, registers = expected["eval_lang"], expected["registers"]
-    precision = classifier.choose_precision(args.precision)
     dataset = tokens.tokenize(file.texts, tokenizer, expected["max_length"], registers)
     probabilities = classifier.predict(
         model, dataset, tokenizer, args.batch_size, expected["max_length"], precision, eval_lang
@@ -316,13 +322,13 @@ def evaluate_run(args: argparse.Namespace, run: Run) -> int:
 
         max_length = args.max_length or record["settings"]["max_length"]
         with memory.explained(*memory.LOADING):
-            environment.use_threads(args)
-            model, tokenizer = load_model(run, record, max_length)
+            model, tokenizer, precision = load_model(args, run, record, max_length)
             args.batch_size = args.batch_size or classifier.evaluation_batch_size(max_length)
     for expected, file in to_do:
         try:
             with memory.explained(*memory.evaluation(args.batch_size, max_length)):
-                print(summary(evaluate_language(run, file, expected, model, tokenizer, args)), flush=True)
+                scores = evaluate_language(run, file, expected, model, tokenizer, precision, args)
+                print(summary(scores), flush=True)
         except (RunError, OSError) as error:
             log.error("%s not evaluated: %s", expected["eval_lang"], error)
             failed.append(expected["eval_lang"])

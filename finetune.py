@@ -155,7 +155,14 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
 
 def train_run(args: argparse.Namespace, run: Run, corpus: Path, names: dict[str, str], settings: dict) -> int:
     """Train the run, or what is left of it; return the exit code. names: those of the registers, by abbreviation."""
-    registers = list(names)
+    from utils import checkpoints, classifier, tokens, trainer
+
+    registers, precision = list(names), args.precision
+    environment.use_threads(args)
+    classifier.keep_freed_memory()
+    begun = any(run.checkpoints.glob("checkpoint-*"))
+    if not begun:  # a model of no use is told before the first text is read
+        model, tokenizer, precision = load_proven(args, registers, precision)
     texts = corpus_load.load_training_texts(
         corpus,
         args.train_langs,
@@ -166,26 +173,20 @@ def train_run(args: argparse.Namespace, run: Run, corpus: Path, names: dict[str,
     )
     corpus_load.log_audit(texts.report, registers)
 
-    from transformers import set_seed
-
-    from utils import checkpoints, classifier, tokens, trainer
-
-    environment.use_threads(args)
-    classifier.keep_freed_memory()
     with classifier.main_process_first():
-        checkpoint, precision = resume(run, settings, texts.report["texts_sha256"], args.precision)
+        checkpoint, precision = resume(run, settings, texts.report["texts_sha256"], precision)
     if checkpoint is None or not checkpoints.is_over(checkpoints.load_state(checkpoint), args.patience):
-        source = checkpoint or download_model.find_checkpoint(args.checkpoint)
-        tokenizer = classifier.load_tokenizer(source)
-        set_seed(args.seed)  # the classifier's first weights are drawn as the model is loaded
-        model = classifier.load_classifier(source, registers)
-        classifier.check_max_length(model, args.max_length)
+        if checkpoint:
+            model, tokenizer = classifier.load_classifier(checkpoint, registers), classifier.load_tokenizer(checkpoint)
+        elif begun:  # and nothing that is whole is left of it
+            model, tokenizer, precision = load_proven(args, registers, precision)
         num_epochs = args.num_epochs or math.ceil(TEXTS_SHOWN / len(texts.train))
         checkpoints.check_room(run, model.num_parameters(), num_epochs)
         train_set, validation_set = (
             tokens.tokenize(part, tokenizer, args.max_length, registers) for part in (texts.train, texts.validation)
         )
-        tokenizer.backend_tokenizer.no_truncation()  # else it is saved with it, and read back as settings of its own
+        if tokenizer.is_fast:  # else it is saved with the limit, and read back with settings of its own
+            tokenizer.backend_tokenizer.no_truncation()
         log.info(
             "%.1f %% of the training texts have more than %d tokens; the rest of them is not used",
             100 * float(train_set["over"][:].float().mean()),
@@ -220,6 +221,17 @@ def train_run(args: argparse.Namespace, run: Run, corpus: Path, names: dict[str,
     if int(os.environ.get("RANK", 0)) == 0:
         finish(args, run, corpus, names, settings, texts.report, precision)
     return 0
+
+
+def load_proven(args: argparse.Namespace, registers: list[str], precision: str) -> tuple[Any, Any, str]:
+    """Return model and tokenizer to train, proven, with their first weights, and the precision they are proven in."""
+    from transformers import set_seed
+
+    from utils import proof
+
+    set_seed(args.seed)  # the classifier's first weights are drawn as the model is loaded
+    source = download_model.find_checkpoint(args.checkpoint)
+    return proof.load_proven(source, registers, args.max_length, precision)
 
 
 def resume(run: Run, settings: dict[str, Any], texts_sha256: str, precision: str) -> tuple[Path | None, str]:
@@ -265,8 +277,10 @@ def finish(
     assert best and state.best_global_step  # an epoch has been validated
     epochs = checkpoints.epoch_records(state)
     best_epoch = state.best_global_step // checkpoints.steps_per_epoch(state)
-    for path in [best / "config.json", *best.glob("*.safetensors"), *best.glob("*token*"), *best.glob("vocab*")]:
-        runs.copy_file(path, run.models / path.name)
+    kinds = (".json", ".safetensors", ".txt", ".model", ".jinja")  # a vocabulary may have any name
+    for path in sorted(best.iterdir()):
+        if path.suffix in kinds and path.name not in ("trainer_state.json", "hashes.json"):
+            runs.copy_file(path, run.models / path.name)
     card = model_card.model_card(args, run, names, report, epochs, best_epoch)
     runs.write_text(run.models / "README.md", card)
     runs.write_json(run.outputs / "train.json", epochs)

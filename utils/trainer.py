@@ -41,10 +41,11 @@ from utils import cpu, runs, tokens
 from utils.checkpoints import epoch_records, history, is_over, seal_checkpoint, steps_per_epoch
 from utils.classifier import evaluation_batch_size
 from utils.metrics import METRICS, all_metrics, count_confusions
-from utils.runs import Run
+from utils.runs import Run, RunError
 from utils.stop import SIGNALS
 
 POOL = 50  # batches whose texts are sorted by length together
+CHECKED = 50  # steps after which the loss is looked at, which a GPU is waited for
 LOG_SECONDS = 60  # between two progress lines in a log file
 
 log = logging.getLogger(__name__)
@@ -103,6 +104,15 @@ def class_weights(labels: np.ndarray, n_registers: int) -> torch.Tensor:
     return torch.from_numpy(weights)
 
 
+def check_finite(what: str, number: float) -> None:
+    """RunError if a loss is no finite number: nothing more will be learnt, and it must not be written or counted."""
+    if not math.isfinite(number):
+        raise RunError(
+            f"{what} loss: expected a finite number, found {number}; train anew (--overwrite) with a lower "
+            "--learning-rate, or with --precision fp32"
+        )
+
+
 class RunCallback(TrainerCallback):
     """Record each epoch, show progress, and end in an orderly way on a signal.
 
@@ -159,6 +169,8 @@ class RunCallback(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._show_progress(state)
+        if state.global_step % CHECKED == 0:
+            check_finite("training", float(self.learnt[0]))
         if self._asked_to_stop(args) and state.global_step % steps_per_epoch(state):
             # at an epoch's last step, let it be validated and saved first: see on_save
             gathered = {"learnt": self._learnt_by_all(args), "seconds": self._epoch_seconds()}
@@ -225,6 +237,7 @@ class RunCallback(TrainerCallback):
     def _learnt_by_all(self, args: TrainingArguments) -> list[float]:
         if args.world_size > 1:
             torch.distributed.all_reduce(self.learnt)
+        check_finite("training", float(self.learnt[0]))
         return self.learnt.tolist()
 
     def _epoch_seconds(self) -> float:
@@ -246,12 +259,18 @@ class RunCallback(TrainerCallback):
         return n_epochs * len(self.sampler) + n_steps * self.sampler.batch_size
 
 
+def logits_alone(logits: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor) -> torch.Tensor:
+    """Return the logits of what a model answers with; what some give besides them, as hidden states, is large."""
+    return logits[0] if isinstance(logits, tuple) else logits
+
+
 def validation_metrics(prediction: Any) -> dict[str, Any]:
     """Score Trainer's predictions (logits and label ids of the validation texts); confusion: the counts.
 
     mean_loss is the mean over the texts, unweighted; Trainer's own is a mean over batches.
     """
     logits, gold = (torch.from_numpy(array) for array in prediction)
+    check_finite("validation", logits.double().sum().item())
     confusion = count_confusions(gold.numpy(), logits.argmax(dim=1).numpy(), logits.shape[1])
     mean_loss = torch.nn.functional.cross_entropy(logits.double(), gold).item()
     return {"mean_loss": mean_loss, "confusion": confusion.tolist(), **all_metrics(confusion)}
@@ -314,6 +333,7 @@ def train(
         data_collator=DataCollatorWithPadding(tokenizer, pad_to_multiple_of=8 if on_gpu else None),
         processing_class=tokenizer,
         compute_metrics=validation_metrics,
+        preprocess_logits_for_metrics=logits_alone,
         compute_loss_func=callback.loss(weights),
         callbacks=[callback],
         train_sampler=sampler,
