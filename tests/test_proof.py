@@ -213,8 +213,8 @@ def test_download_proves_a_classifier_of_any_number_of_labels(tiny, changed, mon
     ids=lambda settings: next(iter(settings)),
 )
 def test_a_tokenizer_with_other_settings_gives_the_same_model(train, changed, settings):
-    run, other = train("--num-epochs=1"), train("--num-epochs=1", f"--checkpoint={changed(tokenizer=settings)}",
-                                                subfolder="other")  # fmt: skip
+    options = ["--num-epochs=1", "--max-length=8"]
+    run, other = train(*options), train(*options, f"--checkpoint={changed(tokenizer=settings)}", subfolder="other")
     assert record(other)["weights_sha256"] == record(run)["weights_sha256"]
     classify = [transformers.pipeline("text-classification", model=str(found.models)) for found in (run, other)]
     texts = ["a river", "a bicycle is a kind of library and a garden in winter"]
