@@ -53,10 +53,11 @@ def test_the_seed_decides_and_nothing_is_dropped_outside_training():
 
 
 @pytest.mark.parametrize("p", [0.0, 0.3])
-@pytest.mark.parametrize("texts_at_once", [1, 3])
-def test_attention_and_its_gradient_are_those_of_its_definition(p, texts_at_once, monkeypatch):
+@pytest.mark.parametrize(("texts_at_once", "is_long"), [(1, False), (3, False), (1, True)])
+def test_attention_and_its_gradient_are_those_of_its_definition(p, texts_at_once, is_long, monkeypatch):
     """Step by step in torch, with the same weights dropped: float64, so that nothing but a fault differs."""
-    monkeypatch.setattr(cpu, "CACHED", texts_at_once * 2 * 7 * 7)
+    monkeypatch.setattr(cpu, "CACHED", 7 * 7 if is_long else texts_at_once * 2 * 7 * 7)
+    monkeypatch.setattr(cpu, "LONG", 7 * 7 if is_long else 10**9)
     torch.manual_seed(0)
     query, key, value = (torch.randn(5, 2, 7, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
     mask = torch.zeros(5, 1, 7, 7, dtype=torch.float64)
@@ -70,7 +71,12 @@ def test_attention_and_its_gradient_are_those_of_its_definition(p, texts_at_once
     torch.manual_seed(1)
     weights = (query @ key.mT * 0.5 + mask).softmax(dim=-1)
     if p:
-        parts = [cpu.signs(part.shape, p) for part in weights.split(texts_at_once)]
+        parts = [
+            torch.cat(
+                [cpu.signs(head.shape, p, cpu.drawn_seed()) for head in part.split(1 if is_long else 2, dim=1)], 1
+            )
+            for part in weights.split(texts_at_once)
+        ]
         dropped = torch.cat(parts) < 0
         assert 0.2 < dropped.double().mean() < 0.4
         weights = weights.masked_fill(dropped, 0) / (1 - p)

@@ -22,13 +22,17 @@ from utils.memory import is_shortage
 
 NAME = "texts_in_cache"  # of the attention below, for transformers
 CACHED = 3 * 2**20  # attention weights that go through it at a time: those of one text of 512 tokens and 12 heads
+LONG = 2**24  # of one text, above which its heads go one after the other, and nothing is kept for the gradient
 SAME = 1e-4  # share of the largest logit by which two ways of attention may differ in float32
 
 
-def signs(shape: torch.Size, p: float) -> torch.Tensor:
-    """Return -1 with probability p, to the nearest of 32,768 shares, and else 1: bfloat16, from torch's seed."""
+def drawn_seed() -> int:
+    return int(torch.randint(2**62, ()))
+
+
+def signs(shape: torch.Size, p: float, seed: int) -> torch.Tensor:
+    """Return -1 with probability p, to the nearest of 32,768 shares, and else 1: bfloat16."""
     n_values = math.prod(shape)
-    seed = int(torch.randint(2**62, ()))
     drawn = torch.from_numpy(np.random.SFC64(seed).random_raw(-(-n_values // 4)).view(np.int16))
     drawn.bitwise_right_shift_(1).sub_(round(p * 2**15) - 2**14)  # below 0 with probability p
     drawn.bitwise_and_(-(2**15)).bitwise_or_(0x3F80)  # of its bits the sign, and those of 1.0
@@ -42,35 +46,46 @@ def dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace:
     """
     if not training or p == 0:
         return input
-    kept = signs(input.shape, p).relu_().to(input.dtype)
+    kept = signs(input.shape, p, drawn_seed()).relu_().to(input.dtype)
     return input * kept.mul_(1 / (1 - p))
 
 
 class _Attention(torch.autograd.Function):
-    """softmax(query · keyᵀ + mask), with a share p of it dropped, · value."""
+    """softmax(query · keyᵀ + mask), with a share p of it dropped, · value.
+
+    keeps: whether the weights are kept for the gradient; they are computed again otherwise.
+    """
 
     @staticmethod
-    def forward(ctx: Any, query: Any, key: Any, value: Any, mask: Any, p: float) -> torch.Tensor:
-        scores = query @ key.mT
-        if mask is not None:
-            scores += mask
-        weights = scores.softmax(dim=-1)
-        if p:  # a weight that is dropped is kept for the gradient, as a negative one
-            weights *= signs(weights.shape, p).to(weights.dtype)
+    def forward(ctx: Any, query: Any, key: Any, value: Any, mask: Any, p: float, keeps: bool) -> torch.Tensor:
+        ctx.p, ctx.seed = p, drawn_seed() if p else 0
+        weights = _weights(query, key, mask, p, ctx.seed)
         out = (weights.relu() if p else weights) @ value / (1 - p)
-        ctx.save_for_backward(query, key, value, weights, out)
-        ctx.p = p
+        ctx.save_for_backward(query, key, value, mask, out, weights if keeps else None)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        query, key, value, weights, out = ctx.saved_tensors
+        query, key, value, mask, out, weights = ctx.saved_tensors
+        if weights is None:
+            weights = _weights(query, key, mask, ctx.p, ctx.seed)
         mean = (grad * out).sum(dim=-1, keepdim=True)  # of the weights' gradients, weighted by the weights
         grad = grad / (1 - ctx.p)
         kept = weights.relu()
         grad_value = kept.mT @ grad
         grad_scores = kept.mul_(grad @ value.mT).sub_(weights.abs().mul_(mean))
-        return grad_scores @ key, grad_scores.mT @ query, grad_value, None, None
+        return grad_scores @ key, grad_scores.mT @ query, grad_value, None, None, None
+
+
+def _weights(query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, p: float, seed: int) -> torch.Tensor:
+    """Return the attention weights; one that is dropped is kept for the gradient, as a negative one."""
+    scores = query @ key.mT
+    if mask is not None:
+        scores += mask
+    weights = scores.softmax(dim=-1)
+    if p:
+        weights *= signs(weights.shape, p, seed).to(weights.dtype)
+    return weights
 
 
 class Refused(RuntimeError):
@@ -101,16 +116,23 @@ def attention(
     query, key, value = (tensor.to(dtype) for tensor in (query, key, value))
     if key.shape[1] < query.shape[1]:
         key, value = (tensor.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for tensor in (key, value))
-    n_texts = max(CACHED // (query.shape[1] * query.shape[2] * key.shape[2]), 1)
-    parts = [tensor.split(n_texts) for tensor in (query * (scaling or query.shape[-1] ** -0.5), key, value)]
-    masks = [None] * len(parts[0])
+    query = query * (scaling or query.shape[-1] ** -0.5)
+    mask = None
     if attention_mask is not None:
         # float32's lowest number is no finite one in bf16, and a row of nothing else would be nan
-        mask = attention_mask.to(dtype).clamp(min=torch.finfo(dtype).min)
-        masks = mask.expand(len(query), -1, -1, -1).split(n_texts)
+        mask = attention_mask.to(dtype).clamp(min=torch.finfo(dtype).min).expand(len(query), -1, -1, -1)
+    n_weights = query.shape[2] * key.shape[2]  # of a head
+    n_texts = max(CACHED // (query.shape[1] * n_weights), 1)
+    is_long = query.shape[1] * n_weights > LONG
+    n_heads = max(CACHED // n_weights, 1) if is_long else query.shape[1]
     p = dropout if module.training else 0.0
+    outs = []
     with torch.autocast("cpu", enabled=False):
-        outs = [_Attention.apply(*part, mask, p) for *part, mask in zip(*parts, masks, strict=True)]
+        for start in range(0, len(query), n_texts):
+            texts = slice(start, start + n_texts)
+            heads = zip(*(tensor[texts].split(n_heads, dim=1) for tensor in (query, key, value)), strict=True)
+            part = None if mask is None else mask[texts]
+            outs.append(torch.cat([_Attention.apply(*head, part, p, not is_long) for head in heads], dim=1))
     return torch.cat(outs).transpose(1, 2), None
 
 
