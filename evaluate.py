@@ -32,7 +32,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from utils import corpus_load, download_model, lock, memory, metrics, options, records, results, runs, shapes
+from utils import (
+    corpus_load,
+    download_model,
+    environment,
+    lock,
+    memory,
+    metrics,
+    options,
+    records,
+    results,
+    runs,
+    shapes,
+)
 from utils.runs import Run, RunError
 
 # what is read of run.json here; what post_eval.py reads of it is in utils/results.py
@@ -73,6 +85,7 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
     )
     options.add_precision_argument(prediction)
     options.add_cpu_argument(prediction)
+    options.add_threads_argument(prediction)
     args = options.parse(parser, argv)
     run = options.check_run_arguments(parser, args)
     options.check_names(parser, "--eval-lang", args.eval_lang, options.LANGUAGE, "letters, digits and '_'")
@@ -97,18 +110,19 @@ def load_record(args: argparse.Namespace, run: Run) -> dict[str, Any]:
     return record
 
 
-def load_model(run: Run, record: dict[str, Any], max_length: int) -> tuple[Any, Any]:
-    """Return the run's model, on its device, and tokenizer; RunError if it is not the one that was trained."""
-    import torch
+def load_model(args: argparse.Namespace, run: Run, record: dict[str, Any], max_length: int) -> tuple[Any, Any, str]:
+    """Return the run's model, on its device, its tokenizer, and the precision that it predicts in.
 
-    from utils import classifier
+    RunError if it is not the one that was trained.
+    """
+    from utils import classifier, proof
 
+    environment.use_threads(args)
     classifier.check_device()
     classifier.keep_freed_memory()
     records.check_model(run, record, by_hash=True)
-    model: Any = classifier.load_classifier(run.models, record["settings"]["registers"])
-    classifier.check_max_length(model, max_length)
-    return model.cuda() if torch.cuda.is_available() else model, classifier.load_tokenizer(run.models)
+    registers = record["settings"]["registers"]
+    return proof.load_proven(run.models, registers, max_length, args.precision, learns=False)
 
 
 def signature(
@@ -138,14 +152,19 @@ def is_done(run: Run, record: dict[str, Any], expected: dict[str, Any]) -> bool:
 
 
 def evaluate_language(
-    run: Run, file: corpus_load.CorpusFile, expected: dict, model: Any, tokenizer: Any, args: argparse.Namespace
+    run: Run,
+    file: corpus_load.CorpusFile,
+    expected: dict,
+    model: Any,
+    tokenizer: Any,
+    precision: str,
+    args: argparse.Namespace,
 ) -> dict[str, Any]:
     """Predict the language's test texts, write its three files, and return its scores."""
     from utils import classifier, tokens
 
     began = time.monotonic()
     eval_lang, registers = expected["eval_lang"], expected["registers"]
-    precision = classifier.choose_precision(args.precision)
     dataset = tokens.tokenize(file.texts, tokenizer, expected["max_length"], registers)
     probabilities = classifier.predict(
         model, dataset, tokenizer, args.batch_size, expected["max_length"], precision, eval_lang
@@ -290,6 +309,7 @@ def languages_to_do(
 def main(argv: list[str] | None = None) -> int:
     args, run = parse_args(argv)
     runs.choose_gpu(args.cpu)
+    environment.leave_out()
     with lock.hold(run, "evaluated", shared=True):
         return evaluate_run(args, run)
 
@@ -304,12 +324,13 @@ def evaluate_run(args: argparse.Namespace, run: Run) -> int:
 
         max_length = args.max_length or record["settings"]["max_length"]
         with memory.explained(*memory.LOADING):
-            model, tokenizer = load_model(run, record, max_length)
+            model, tokenizer, precision = load_model(args, run, record, max_length)
             args.batch_size = args.batch_size or classifier.evaluation_batch_size(max_length)
     for expected, file in to_do:
         try:
             with memory.explained(*memory.evaluation(args.batch_size, max_length)):
-                print(summary(evaluate_language(run, file, expected, model, tokenizer, args)), flush=True)
+                scores = evaluate_language(run, file, expected, model, tokenizer, precision, args)
+                print(summary(scores), flush=True)
         except (RunError, OSError) as error:
             log.error("%s not evaluated: %s", expected["eval_lang"], error)
             failed.append(expected["eval_lang"])

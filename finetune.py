@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from utils import corpus_load, download_model, lock, memory, metrics, options, records, results, runs
+from utils import corpus_load, download_model, environment, lock, memory, metrics, options, records, results, runs
 from utils.runs import Run
 
 TEXTS_SHOWN, FEWEST_EPOCHS, MOST_EPOCHS = 7_800, 3, 40  # of the default number of epochs
@@ -153,6 +153,7 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
     )
     options.add_precision_argument(optimisation)
     options.add_cpu_argument(optimisation)
+    options.add_threads_argument(optimisation)
 
     args = options.parse(parser, argv)
     run = options.check_run_arguments(parser, args)
@@ -176,7 +177,15 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
 
 def train_run(args: argparse.Namespace, run: Run, corpus: Path, names: dict[str, str], settings: dict) -> int:
     """Train the run, or what is left of it; return the exit code. names: those of the registers, by abbreviation."""
-    registers = list(names)
+    from utils import checkpoints, classifier, layers, tokens, trainer
+
+    registers, precision = list(names), args.precision
+    environment.use_threads(args)
+    classifier.check_device()
+    classifier.keep_freed_memory()
+    begun = any(run.checkpoints.glob("checkpoint-*"))
+    if not begun:  # a model of no use is told before the first text is read
+        model, tokenizer, precision = load_proven(args, registers, precision)
     texts = corpus_load.load_training_texts(
         corpus,
         args.train_langs,
@@ -187,29 +196,23 @@ def train_run(args: argparse.Namespace, run: Run, corpus: Path, names: dict[str,
     )
     corpus_load.log_audit(texts.report, registers)
 
-    from transformers import set_seed
-
-    from utils import checkpoints, classifier, layers, tokens, trainer
-
-    classifier.check_device()
-    classifier.keep_freed_memory()
     with classifier.main_process_first():
-        checkpoint, precision = resume(run, settings, texts.report["texts_sha256"], args.precision)
-    source = checkpoint or download_model.find_checkpoint(args.checkpoint)
-    if not layers.is_pretrained(source):
+        checkpoint, precision = resume(run, settings, texts.report["texts_sha256"], precision)
+    if not layers.is_pretrained(checkpoint or download_model.find_checkpoint(args.checkpoint)):
         args.frozen_layers = 0.0
     if checkpoint is None or not checkpoints.is_over(checkpoints.load_state(checkpoint), args, len(texts.train)):
-        tokenizer = classifier.load_tokenizer(source)
-        set_seed(args.seed)  # the classifier's first weights are drawn as the model is loaded
-        model = classifier.load_classifier(source, registers)
-        classifier.check_max_length(model, args.max_length)
+        if checkpoint:
+            model, tokenizer = classifier.load_classifier(checkpoint, registers), classifier.load_tokenizer(checkpoint)
+        elif begun:  # and nothing that is whole is left of it
+            model, tokenizer, precision = load_proven(args, registers, precision)
         num_epochs = args.num_epochs or default_epochs(len(texts.train))
         n_frozen = layers.freeze(model, args.frozen_layers)
         checkpoints.check_room(run, model, num_epochs)
         train_set, validation_set = (
             tokens.tokenize(part, tokenizer, args.max_length, registers) for part in (texts.train, texts.validation)
         )
-        tokenizer.backend_tokenizer.no_truncation()  # else it is saved with it, and read back as settings of its own
+        if tokenizer.is_fast:  # else it is saved with the limit, and read back with settings of its own
+            tokenizer.backend_tokenizer.no_truncation()
         log.info(
             "%.1f %% of the training texts have more than %d tokens; the rest of them is not used",
             100 * float(train_set["over"][:].float().mean()),
@@ -255,6 +258,17 @@ def train_run(args: argparse.Namespace, run: Run, corpus: Path, names: dict[str,
 def default_epochs(n_texts: int) -> int:
     """Return how many passes over so many training texts are usual."""
     return min(max(math.ceil(TEXTS_SHOWN / n_texts), FEWEST_EPOCHS), MOST_EPOCHS)
+
+
+def load_proven(args: argparse.Namespace, registers: list[str], precision: str) -> tuple[Any, Any, str]:
+    """Return model and tokenizer to train, proven, with their first weights, and the precision they are proven in."""
+    from transformers import set_seed
+
+    from utils import proof
+
+    set_seed(args.seed)  # the classifier's first weights are drawn as the model is loaded
+    source = download_model.find_checkpoint(args.checkpoint)
+    return proof.load_proven(source, registers, args.max_length, precision)
 
 
 def resume(run: Run, settings: dict[str, Any], texts_sha256: str, precision: str) -> tuple[Path | None, str]:
@@ -311,13 +325,10 @@ def finish(
     epochs = checkpoints.epoch_records(state)
     best_epoch = state.best_global_step // checkpoints.steps_per_epoch(state)
     best = next(entry for entry in epochs if entry["epoch"] == best_epoch)
-    for path in [
-        folder / "config.json",
-        *folder.glob("*.safetensors"),
-        *folder.glob("*token*"),
-        *folder.glob("vocab*"),
-    ]:
-        runs.copy_file(path, run.models / path.name)
+    kinds = (".json", ".safetensors", ".txt", ".model", ".jinja")  # a vocabulary may have any name
+    for path in sorted(folder.iterdir()):
+        if path.suffix in kinds and path.name not in ("trainer_state.json", "hashes.json"):
+            runs.copy_file(path, run.models / path.name)
     card = model_card.model_card(args, run, names, report, best, epochs[-1]["epoch"])
     runs.write_text(run.models / "README.md", card)
     runs.write_json(run.outputs / "train.json", epochs)
@@ -365,6 +376,7 @@ def finish(
 def main(argv: list[str] | None = None) -> int:
     args, run = parse_args(argv)
     runs.choose_gpu(args.cpu)
+    environment.leave_out()
     corpus = corpus_load.find_corpus(args.corpus_path)
     registers = corpus_load.load_registers(corpus)
     settings = records.run_settings(args, corpus, list(registers))

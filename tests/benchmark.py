@@ -89,7 +89,7 @@ def measure_way(args: argparse.Namespace, way: str) -> dict[str, Any]:
     if args.what == "grid":
         return measure_grid(args, way)
     if args.what == "evaluate" and way == "ours":
-        options = ["--eval-lang", *args.langs, "--overwrite", *args.rest]
+        options = ["--eval-lang", *args.langs, "--overwrite", f"--threads={args.threads}", *args.rest]
         seconds, _, memory = timed(args, "evaluate.py", *args.run, f"--max-length={args.max_length}", *options)
         scores = json.loads((runs.run_paths("x", args.langs[:1], SUBFOLDER).outputs / "eval.json").read_text())
         precision = scores[args.langs[0]]["signature"]["precision_used"]

@@ -32,7 +32,7 @@ SCRIPTS = (
     "run_eval.sh",
 )
 
-FAST = ["--max-length=64", "--learning-rate=1e-3", "--patience=0", "--precision=fp32"]
+FAST = ["--max-length=64", "--learning-rate=1e-3", "--patience=0", "--precision=fp32", "--threads=1"]
 
 WriteCorpus = Callable[..., Path]
 
@@ -137,11 +137,14 @@ def copy_project(copy: Path, tiny: Path) -> Path:
     return copy
 
 
-def start(project: Path, *command: str, corpus: Path = SAMPLE_CORPUS) -> subprocess.Popen:
+def start(
+    project: Path, *command: str, corpus: Path = SAMPLE_CORPUS, variables: dict[str, str] | None = None
+) -> subprocess.Popen:
     """Start one of the project's scripts with this Python, the corpus in REGISTER_CORPUS, output captured."""
-    environment = {**os.environ, "REGISTER_CORPUS": str(corpus), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, "REGISTER_CORPUS": str(corpus), "HF_HUB_OFFLINE": "1", **(variables or {})}
+    computes = {"finetune.py", "evaluate.py"} & set(command)
     return subprocess.Popen(
-        [sys.executable, *command],
+        [sys.executable, *command, *(["--threads=1"] if computes else [])],
         cwd=project,
         env=environment,
         stdout=subprocess.PIPE,

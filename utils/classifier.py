@@ -6,9 +6,10 @@ import glob
 import logging
 import os
 import resource
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,14 +17,16 @@ import transformers
 from datasets import Dataset
 from tqdm import tqdm
 from transformers import (
+    AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     DataCollatorWithPadding,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
-from utils import cpu
+from utils import cpu, tokens
 from utils.download_model import refuse_pickled
 from utils.memory import is_shortage
 from utils.runs import RunError, first_line, shown
@@ -32,6 +35,7 @@ from utils.shapes import read_record
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 GPU_DEVICES = ("/dev/nvidia[0-9]*", "/dev/kfd")  # what the drivers of NVIDIA and of AMD make
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+NO_LIMIT = 10**9  # tokens: what a tokenizer without a limit has is above
 
 log = logging.getLogger(__name__)
 
@@ -40,52 +44,96 @@ transformers.logging.disable_progress_bar()
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """Load a checkpoint's tokenizer; RunError if the folder has none that loads."""
+    """Load a checkpoint's tokenizer; RunError if the folder has none that loads.
+
+    It keeps the beginning of a text that is too long, and tells the model which tokens are padding, whatever its files
+    say. Where they name no token to pad with, that of the model's config is taken, or the one that ends a text.
+    """
     refuse_code(folder)
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer.truncation_side = "right"
+        if "attention_mask" not in tokenizer.model_input_names:
+            tokenizer.model_input_names = [*tokenizer.model_input_names, "attention_mask"]
+        if tokenizer.pad_token_id is None:
+            number: Any = getattr(_load_config(folder), "pad_token_id", None)
+            known = isinstance(number, int) and 0 <= number < len(tokenizer)
+            tokenizer.pad_token = tokenizer.convert_ids_to_tokens(number) if known else tokenizer.eos_token
+            if tokenizer.pad_token_id is None:
+                raise ValueError("none of its tokens is for padding, or ends a text")
+        return tokenizer
     except Exception as error:  # a damaged file makes the libraries raise anything
         if is_shortage(error):
             raise
         raise _unusable(folder, "a tokenizer", error) from error
 
 
+def _load_config(folder: Path) -> PreTrainedConfig:
+    return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
 def load_classifier(folder: Path, registers: Sequence[str]) -> PreTrainedModel:
     """Load an encoder in float32 with one output per register; a head it lacks is drawn from torch's seed.
 
-    Reads safetensors only. RunError if the folder holds no encoder that transformers itself knows, or not all of its
-    weights.
+    A head for these registers is kept; one for other labels is drawn anew, which the log tells. Reads safetensors only.
+    RunError if the folder holds no encoder that transformers itself knows, or not all of its weights.
     """
     refuse_code(folder)
     if not list(folder.glob("model*.safetensors")):
         refuse_pickled(shown(folder), [path.name for path in folder.iterdir() if path.suffix != ".safetensors"])
     try:
+        config = _load_config(folder)
+        numbered: dict[Any, str] = config.id2label or {}
+        labels = [numbered.get(number) for number in range(len(numbered))]
+        if getattr(config, "pad_token_id", None) is None:  # without it, some find no end of a text beside others
+            config.pad_token_id = load_tokenizer(folder).pad_token_id
+        config = _of_registers(config, registers)
         model, loaded = AutoModelForSequenceClassification.from_pretrained(
             folder,
-            num_labels=len(registers),
-            id2label=dict(enumerate(registers)),
-            label2id={register: index for index, register in enumerate(registers)},
+            config=config,
             dtype=torch.float32,  # "auto" would train a checkpoint stored in half precision in half precision
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,
         )
+        body = f"{model.base_model_prefix}."
+        head = {name for name in model.state_dict() if not name.startswith(body)}
+        if labels != list(registers) and not head & set(loaded["missing_keys"]):
+            log.info("%s: its head is for %d other labels, and drawn anew; its encoder is kept", folder, len(labels))
+            fresh = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32).state_dict()
+            model.load_state_dict({name: fresh[name] for name in head}, strict=False)
     except Exception as error:  # a damaged file makes the libraries raise anything
-        if is_shortage(error):
+        if is_shortage(error) or isinstance(error, RunError):
             raise
         raise _unusable(folder, "an encoder checkpoint", error) from error
-    body = f"{model.base_model_prefix}."  # what is missing is drawn at random, which is right for the head alone
-    missing = sorted(key for key in loaded["missing_keys"] if key.startswith(body) and ".pooler." not in key)
+    # what is missing is drawn at random, which is right for the head alone
+    lacking = {name for name in loaded["missing_keys"] if ".pooler." not in name}
+    lacking |= {name for name, *_ in loaded["mismatched_keys"]}
+    missing = sorted(name for name in lacking if name.startswith(body))
     if missing:
         raise RunError(
-            f"{shown(folder)}: expected all weights of the model that config.json describes, found none for "
+            f"{shown(folder)}: expected all weights of the model that config.json describes, found none that fit for "
             f"{len(missing)} of them, as {missing[0]}; fetch or copy it anew"
         )
     # out of the file, where they begin at any byte: products round differently by it, and a resumed training's would
     for parameter in model.parameters():
         parameter.data = parameter.data.clone()
     return model
+
+
+def _of_registers(config: PreTrainedConfig, registers: Sequence[str]) -> PreTrainedConfig:
+    """Let a config be that of a classifier that answers with one of the registers, and with nothing besides."""
+    config.id2label = dict(enumerate(registers))
+    config.label2id = {register: index for index, register in enumerate(registers)}
+    config.problem_type = "single_label_classification"  # else what a published classifier was: several, or a number
+    config.return_dict, config.output_hidden_states, config.output_attentions = True, False, False
+    if getattr(config, "use_cache", False):
+        config.use_cache = False  # for writing texts
+    if getattr(config, "attention_type", None) == "block_sparse":
+        config.attention_type = "original_full"  # else a text's answer depends on the length of those beside it
+    return config
 
 
 def refuse_code(folder: Path) -> None:
@@ -185,15 +233,23 @@ def _check_kernels(major: int, minor: int) -> None:
     )
 
 
-def check_max_length(model: PreTrainedModel, max_length: int) -> None:
-    """RunError if the model has no position embeddings for texts of max_length tokens."""
-    positions = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
-    if positions is None:
-        return
-    # RoBERTa's family counts positions from after the padding's
-    limit = positions.num_embeddings - (0 if positions.padding_idx is None else positions.padding_idx + 1)
-    if max_length > limit:
+def check_max_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
+    """RunError if texts of max_length tokens are longer than the model can take, by its config or its tokenizer."""
+    limit = longest_text(model, tokenizer)
+    if limit is not None and max_length > limit:
         raise RunError(f"--max-length {max_length}: expected at most {limit}, the longest text this model can take")
+
+
+def longest_text(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Return how many tokens of a text a model takes at most; None if neither its config nor its tokenizer says so."""
+    names = ("max_position_embeddings", "n_positions", "max_seq_len")
+    limits = [getattr(model.config, name, None) for name in names]
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
+            # RoBERTa's family counts positions from after the padding's
+            limits.append(module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1))
+    limits.append(tokenizer.model_max_length)
+    return min((limit for limit in limits if isinstance(limit, int) and 0 < limit < NO_LIMIT), default=None)
 
 
 def keep_freed_memory() -> None:
@@ -249,6 +305,21 @@ def batches_of_similar_length(lengths: np.ndarray, batch_size: int, max_length: 
     return batches
 
 
+def answer(model: PreTrainedModel, batch: Mapping[str, torch.Tensor], precision: str) -> torch.Tensor:
+    """Return the model's logits for a batch, computed in this precision: float32, shape (texts, registers)."""
+    device = next(model.parameters()).device
+    with torch.autocast(device.type, dtype=AUTOCAST.get(precision), enabled=precision in AUTOCAST):
+        return model(**batch).logits.float()
+
+
+def attention_of_prediction(
+    model: PreTrainedModel, pair: Mapping[str, torch.Tensor], precision: str
+) -> AbstractContextManager:
+    """Let predictions in a block use the attention of utils/cpu.py where torch's own takes 1.4 times as long."""
+    slow = precision == "bf16" and next(model.parameters()).device.type == "cpu"
+    return cpu.used_in(model, pair) if slow else contextlib.nullcontext()
+
+
 @torch.inference_mode()
 def predict(
     model: PreTrainedModel,
@@ -261,6 +332,7 @@ def predict(
 ) -> np.ndarray:
     """Return the probability of each register for each text: float32, shape (n texts, n registers), dataset's order.
 
+    RunError if one of them is no finite number.
     batch_size: texts of max_length tokens that go through the model together; of shorter ones there are more.
     name: what the progress bar calls the texts.
     """
@@ -271,16 +343,20 @@ def predict(
     logits = []
     batches = batches_of_similar_length(np.asarray(dataset["length"]), batch_size, max_length)
     bar = tqdm(total=len(dataset), desc=name, unit="text", delay=2, leave=False, disable=None)  # None: no terminal
-    slow = device.type == "cpu" and precision == "bf16"  # torch's own attention then takes 1.4 times as long
-    with cpu.used_in(model) if slow else contextlib.nullcontext():
+    with attention_of_prediction(model, tokens.two_texts(tokenizer, max_length).to(device), precision):
         for indices in batches:
             collated = collate([texts[int(index)] for index in indices])
             batch = {name: values.to(device, non_blocking=True) for name, values in collated.items()}
-            with torch.autocast(device.type, dtype=AUTOCAST.get(precision), enabled=precision in AUTOCAST):
-                logits.append(model(**batch).logits.float())
+            logits.append(answer(model, batch, precision))
             bar.update(len(indices))
     bar.close()
     longest_first = torch.cat(logits).softmax(dim=1).cpu().numpy()
+    wrong = int((~np.isfinite(longest_first)).any(axis=1).sum())
+    if wrong:
+        raise RunError(
+            f"expected finite probabilities, found none for {wrong} of {len(dataset)} texts in {precision}; "
+            "try --precision fp32, and train anew if that gives none either"
+        )
     probabilities = np.empty_like(longest_first)
     probabilities[np.concatenate(batches)] = longest_first
     return probabilities

@@ -251,12 +251,13 @@ def convert_tokenizer(folder: Path) -> None:
 
 
 def _prove(folder: Path) -> None:
-    """Load the folder in a new process, offline and without sentencepiece; RunError if that fails."""
+    """Load the folder and try it in a new process, offline and without sentencepiece; RunError if that fails."""
     code = (
         "import sys; sys.modules['sentencepiece'] = None\n"
-        "from pathlib import Path; from utils import classifier\n"
-        "folder = Path(sys.argv[1]); classifier.load_tokenizer(folder)(['a text'])\n"
-        "classifier.load_classifier(folder, ['A', 'B'])\n"
+        "from pathlib import Path; from utils import environment; environment.leave_out()\n"
+        "import torch; torch.set_num_threads(1)  # login nodes are others' too\n"
+        "from utils import proof\n"
+        "proof.load_proven(Path(sys.argv[1]), ['A', 'B'], None, 'auto')\n"
     )
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
     proof = subprocess.run([sys.executable, "-c", code, folder], env=environment, capture_output=True, text=True)

@@ -84,6 +84,15 @@ def add_cpu_argument(parser: argparse.ArgumentParser | argparse._ArgumentGroup) 
     parser.add_argument("--cpu", action="store_true", help="compute on the CPU, though there is a GPU")
 
 
+def add_threads_argument(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    parser.add_argument(
+        "--threads",
+        type=positive_int,
+        metavar="N",
+        help="of a CPU that compute together; another number rounds sums otherwise (default: one per core)",
+    )
+
+
 def check_run_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Run:
     """Check the names of a run, split `en-fr` into its languages, and return the run's folders.
 

@@ -1,7 +1,7 @@
 """Turn texts into tokens, held compactly and in memory: no cache that several jobs would share."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from utils.corpus_load import Text
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 CHARS_PER_TOKEN = 8  # a first guess at how much of a long text max_length tokens need
+TRIED = 200  # tokens of the long one of two texts: beyond a window of attention, which is 128 mostly
 
 
 def tokenize(
@@ -42,6 +43,18 @@ def tokenize(
     return concatenate_datasets(parts).with_format("torch")
 
 
+def two_texts(tokenizer: "PreTrainedTokenizerBase", max_length: int) -> Any:
+    """Return a short text and a long one, of at most TRIED tokens, padded to one length: what a model is tried with.
+
+    A transformers.BatchEncoding: input_ids, attention_mask, shape (2, tokens).
+    """
+    from transformers import DataCollatorWithPadding
+
+    texts = ["Short.", "A text that is much longer than the one beside it, which is padded to its length. " * TRIED]
+    input_ids, _ = _first_tokens(texts, tokenizer, min(max_length, TRIED))
+    return DataCollatorWithPadding(tokenizer)([{"input_ids": ids} for ids in input_ids])
+
+
 def _first_tokens(
     texts: list[str], tokenizer: "PreTrainedTokenizerBase", max_length: int
 ) -> tuple[list[list[int]], list[bool]]:
@@ -68,7 +81,11 @@ def _beginning(text: str, n_chars: int) -> str:
 def _encode(
     texts: list[str], tokenizer: "PreTrainedTokenizerBase", max_length: int
 ) -> tuple[list[list[int]], list[bool]]:
-    encoded = tokenizer(
-        texts, truncation=True, max_length=max_length, return_attention_mask=False, return_token_type_ids=False
-    )
-    return encoded["input_ids"], [bool(encoding.overflowing) for encoding in encoded.encodings]
+    options: Any = {
+        "truncation": True, "max_length": max_length, "return_attention_mask": False, "return_token_type_ids": False,
+    }  # fmt: skip
+    if tokenizer.is_fast:
+        encoded = tokenizer(texts, **options)
+        return encoded["input_ids"], [bool(encoding.overflowing) for encoding in encoded.encodings or ()]
+    one_by_one = [tokenizer(text, return_overflowing_tokens=True, **options) for text in texts]
+    return [encoded["input_ids"] for encoded in one_by_one], ["overflowing_tokens" in encoded for encoded in one_by_one]

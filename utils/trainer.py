@@ -38,13 +38,13 @@ from transformers import (
 )
 from transformers.trainer_callback import PrinterCallback
 
-from utils import cpu, runs
+from utils import cpu, runs, tokens
 from utils.batches import IGNORED, ShuffledSampler, parts_of_similar_length, with_filling
 from utils.checkpoints import epoch_records, history, is_over, is_validated, seal_checkpoint, steps_per_epoch
 from utils.classifier import evaluation_batch_size
 from utils.layers import parameter_groups
 from utils.metrics import METRICS, all_metrics, count_confusions
-from utils.runs import Run
+from utils.runs import Run, RunError
 from utils.stop import SIGNALS
 
 OPTIMISER: dict[str, Any] = {  # what no option changes; run.json has it
@@ -56,6 +56,7 @@ OPTIMISER: dict[str, Any] = {  # what no option changes; run.json has it
     "max_grad_norm": 1.0,
     "lr_scheduler_type": "linear",
 }
+CHECKED = 50  # steps after which the loss is looked at, which a GPU is waited for
 LOG_SECONDS = 60  # between two progress lines in a log file
 
 log = logging.getLogger(__name__)
@@ -93,6 +94,15 @@ def class_weights(labels: np.ndarray, n_registers: int) -> torch.Tensor:
     weights = np.zeros(n_registers, dtype=np.float32)
     weights[present] = len(labels) / (present.sum() * counts[present])
     return torch.from_numpy(weights)
+
+
+def check_finite(what: str, number: float) -> None:
+    """RunError if a loss is no finite number: nothing more will be learnt, and it must not be written or counted."""
+    if not math.isfinite(number):
+        raise RunError(
+            f"{what} loss: expected a finite number, found {number}; train anew (--overwrite) with a lower "
+            "--learning-rate, or with --precision fp32"
+        )
 
 
 class RunCallback(TrainerCallback):
@@ -151,6 +161,8 @@ class RunCallback(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._show_progress(state)
+        if state.global_step % CHECKED == 0:
+            check_finite("training", float(self.learnt[0]))
         if self._asked_to_stop(args) and not self._is_validated(state):
             # at the last step of an epoch that is validated, let it be validated and saved first: see on_save
             gathered = {"learnt": self._learnt_by_all(args), "seconds": self._epoch_seconds()}
@@ -218,6 +230,7 @@ class RunCallback(TrainerCallback):
     def _learnt_by_all(self, args: TrainingArguments) -> list[float]:
         if args.world_size > 1:
             torch.distributed.all_reduce(self.learnt)
+        check_finite("training", float(self.learnt[0]))
         return self.learnt.tolist()
 
     def _is_validated(self, state: TrainerState) -> bool:
@@ -242,12 +255,18 @@ class RunCallback(TrainerCallback):
         return n_epochs * len(self.sampler) + n_steps * self.sampler.batch_size
 
 
+def logits_alone(logits: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor) -> torch.Tensor:
+    """Return the logits of what a model answers with; what some give besides them, as hidden states, is large."""
+    return logits[0] if isinstance(logits, tuple) else logits
+
+
 def validation_metrics(prediction: Any) -> dict[str, Any]:
     """Score Trainer's predictions (logits and label ids of the validation texts); confusion: the counts.
 
     mean_loss is the mean over the texts, unweighted; Trainer's own is a mean over batches.
     """
     logits, gold = (torch.from_numpy(array) for array in prediction)
+    check_finite("validation", logits.double().sum().item())
     confusion = count_confusions(gold.numpy(), logits.argmax(dim=1).numpy(), logits.shape[1])
     mean_loss = torch.nn.functional.cross_entropy(logits.double(), gold).item()
     return {"mean_loss": mean_loss, "confusion": confusion.tolist(), **all_metrics(confusion)}
@@ -318,12 +337,15 @@ def train(
         data_collator=DataCollatorWithPadding(tokenizer, pad_to_multiple_of=8 if on_gpu else None),
         processing_class=tokenizer,
         compute_metrics=validation_metrics,
+        preprocess_logits_for_metrics=logits_alone,
         compute_loss_func=callback.loss(weights),
         callbacks=[callback],
         train_sampler=sampler,
         tokens_at_once=evaluation_batch_size(1),
     )
     trainer.remove_callback(PrinterCallback)
-    with contextlib.nullcontext() if on_gpu else cpu.used_in(model):
+    assert trainer.accelerator.mixed_precision == {"fp32": "no"}.get(precision, precision)  # what run.json will say
+    pair = tokens.two_texts(tokenizer, args.max_length)
+    with contextlib.nullcontext() if on_gpu else cpu.used_in(model, pair):
         trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     return callback.received if callback.stopped else None
