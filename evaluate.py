@@ -175,6 +175,11 @@ def evaluate_language(
             register: {name: _defined(values[index]) for name, values in per_register.items()}
             for index, register in enumerate(registers)
         },
+        "too_few_texts": [
+            register
+            for register, enough in zip(registers, metrics.measurable(confusion.sum(axis=1)), strict=True)
+            if not enough
+        ],
         "rows_skipped": len(file.skipped),
         "several_registers": several_registers,
         "over_max_length": float(dataset["over"][:].float().mean()),
@@ -235,7 +240,9 @@ def rebuild_eval_json(run: Run, record: dict[str, Any]) -> list[str]:
 
 def summary(scores: dict[str, Any]) -> str:
     """Return a language's scores in one line, with what they depend on."""
-    values = "  ".join(f"{name} {value:.4f}" for name, value in scores["metrics"].items())
+    values = "  ".join(
+        f"{name} {'too few texts' if value is None else f'{value:.4f}'}" for name, value in scores["metrics"].items()
+    )
     sign = scores["signature"]
     fields = {
         "model": sign["model_name"],

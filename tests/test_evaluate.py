@@ -127,6 +127,14 @@ def test_what_is_done_is_skipped_and_what_is_stale_is_done_anew(run, corpus, cap
     assert sorted(load(run.outputs / "eval.json")) == ["l2", "l4"]
 
 
+def test_registers_with_too_few_texts_are_told(run, corpus):
+    evaluate_main(corpus, "--eval-lang", "en")
+    scores = load(run.scores("en"))
+    counts = {register: found["support"] for register, found in scores["registers"].items()}
+    few = [register for register, n in counts.items() if n < 10]
+    assert scores["too_few_texts"] == (few if len(counts) - len(few) > 1 else list(counts))
+
+
 def test_scores_carry_all_that_can_change_them(run, corpus):
     evaluate_main(corpus, "--eval-lang", "l2")
     signature = load(run.scores("l2"))["signature"]

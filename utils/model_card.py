@@ -4,7 +4,7 @@ import argparse
 
 import numpy as np
 
-from utils import intervals, runs
+from utils import intervals, metrics, runs
 from utils.labels import METRICS, label, markdown_row
 from utils.runs import Run
 
@@ -18,10 +18,16 @@ def model_card(
     """
     best = epochs[best_epoch - 1]["validation"]
     n_validation = sum(sum(counts.values()) for counts in report["validation"].values())
-    bounds = intervals.intervals(np.array(best["confusion"]))
+    confusion = np.array(best["confusion"])
+    bounds, found = intervals.intervals(confusion), metrics.all_metrics(confusion)
     scores = [
-        [label(METRICS, name, "en"), f"{best[name]:.3f}", f"{low:.3f} to {high:.3f}"]
+        [
+            label(METRICS, name, "en"),
+            f"{found[name]:.3f}",
+            "too few texts" if low != low else f"{low:.3f} to {high:.3f}",
+        ]
         for name, (low, high) in bounds.items()
+        if found[name] is not None
     ]
     texts = [
         [lang, part, *(str(counts[register]) for register in registers), str(sum(counts.values()))]
