@@ -5,7 +5,7 @@ answers could as well be exchanged (Noreen 1989; for F1, Yeh 2000, COLING). What
 scores over its standard error, by the delta method within gold rows as in utils/intervals.py; that makes the test right
 also where the models' scores are alike and their errors are not (Chung and Romano 2013, Ann. Stat. 41). p is a mid-p:
 exchanges that give the very difference observed count half, for with few texts that differ there are many of these, and
-counting them whole would make the test blunt.
+counting them whole would make the test blunt. Of accuracy, this is McNemar's test (mid-p).
 
 The interval of the difference is its standard error times the value that 95 % of the exchanges stay below, on both
 sides: it leaves 0 out where p is below 0.05.
@@ -13,7 +13,12 @@ sides: it leaves 0 out where p is below 0.05.
 Of several trainings of each model, the trainings are compared: the standard error holds the scatter of the trainings
 between them and that of the texts, and p is that of Welch's t test. Few trainings have few degrees of freedom.
 
-How often equal models are called different, and the power: `python tests/simulate_coverage.py --compare`.
+Measured by `python tests/simulate_coverage.py --compare` (1,000 simulations a line or more, standard error .007; 30 to
+1,000 texts, 7 registers, even and uneven): models that are alike were called different in .041 to .060 of cases by
+macro_f1_10 (a bootstrap of the texts: .048 to .085) and in .033 to .046 by accuracy (bootstrap .037 to .048, exact
+McNemar test .007 to .029; even registers), least with 30 texts; models as good that err otherwise, in .038 to .068.
+A model better by ten points in each register was found with 100 texts in .565 of cases by macro_f1_10 (bootstrap .580),
+with 300 in .945 (.940). The interval held the difference in .937 to .986.
 """
 
 import numpy as np
@@ -21,7 +26,7 @@ import numpy as np
 from utils import intervals
 
 N_EXCHANGES = 10_000
-AT_ONCE = 2_000  # exchanges, so that memory stays small
+AT_ONCE = 1_000  # exchanges, so that memory stays small
 
 
 def compare(
@@ -95,7 +100,8 @@ def _differences(
         difference += sign * score
         influence += sign * (own[:, answers] * is_right - other[:, answers])
     sums, squares = (counts * influence) @ of_gold, (counts * influence**2) @ of_gold
-    rows = np.maximum(squares - sums**2 / (gold + 1), 0)
+    # of accuracy, nothing is taken off: exchanges leave the squares as they are, and the test is McNemar's
+    rows = squares if metric == "micro_f1" else np.maximum(squares - sums**2 / (gold + 1), 0)
     variance = rows.sum(axis=1)
     # equal scores, differently rounded, are equal
     return np.round(difference, 12), np.sqrt(np.where(variance > 1e-20, variance, 0))

@@ -15,7 +15,7 @@ from utils.labels import METRICS, PHRASES, label, markdown_row, markdown_text, n
 from utils.results import EvaluatedRun, compare_runs
 from utils.tve import Cell, Panel, Row, cell_text, column_head, few_texts, footer_lines, gold_texts, mean_text
 
-N_EXCHANGES = 2_000  # of a comparison in a matrix, which has many
+FEW_EXCHANGES, N_EXCHANGES = 100, 1_000  # of a comparison in a matrix, which has many: most are clear after few
 
 
 def long_table(runs: list[EvaluatedRun], eval_langs: list[str], with_intervals: dict, odd: dict) -> str:
@@ -102,7 +102,7 @@ def terminal_table(panels: list[Panel], lang: str) -> str:
         parts.append("\n".join(lines))
         shown.update(_marks_shown(panel))
     legend = {"*": "trained on", "–": "too few texts", "†": "odd"}
-    lines = [label(PHRASES, key, lang) for mark, key in legend.items() if mark in shown]
+    lines = [label(PHRASES, key, lang).replace("\n", " ") for mark, key in legend.items() if mark in shown]
     return "\n\n".join(parts) + "".join(
         f"\n{line if line.startswith(mark) else f'{mark} {line}'}"
         for mark, line in zip((mark for mark in legend if mark in shown), lines, strict=True)
@@ -132,7 +132,7 @@ def notes(panel: Panel, lang: str) -> list[str]:
             if few
         )
         key = "left out" if panel.metric == "macro_f1_10" else "assumption"
-        found += [f"{label(PHRASES, key, lang)}{':' if lang == 'en' else ' :'} {named}"] if named else []
+        found += [f"{label(PHRASES, key, lang)}{':' if lang == 'en' else ' :'} {named}"] if named else []
     if panel.zero_shot:
         found.append(f"{label(PHRASES, 'mean of', lang)} {' '.join(panel.zero_shot)}")
     return found
@@ -187,9 +187,12 @@ def best_marks(panel: Panel) -> dict[tuple[int, int], str]:
 def _told_apart(best: Row, row: Row, column: str, metric: str, n_comparisons: int) -> bool:
     """Tell whether two rows differ on a language; without predictions, only if their intervals don't touch."""
     one, other = ([run for run in side.runs if column in run.evaluations] for side in (best, row))
-    compared = compare_runs(one, other, column, metric, n_exchanges=N_EXCHANGES)
-    if compared is None:
-        return row.cells[column].high < best.cells[column].low
+    for n_exchanges in (FEW_EXCHANGES, N_EXCHANGES):
+        compared = compare_runs(one, other, column, metric, n_exchanges=n_exchanges)
+        if compared is None:
+            return row.cells[column].high < best.cells[column].low
+        if compared["p"] > 0.1:
+            return False
     return compared["p"] * n_comparisons < 0.05
 
 
@@ -207,7 +210,7 @@ def _text_table(panel: Panel, lang: str) -> tuple[str, list[str], list[list[str]
         line = [row.label, *(_cell_line(row.cells.get(column), lang, panel.n_seeds) for column in panel.columns)]
         if panel.zero_shot:
             mean = panel.means.get(row.label)
-            line.append("" if mean is None else _joined(mean_text(mean, lang)))
+            line.append("" if mean is None else _joined(mean_text(mean, lang), lang))
         body.append(line)
     last = [label(PHRASES, "baseline", lang), *(_cell_line(panel.baseline[c], lang, 1) for c in panel.columns)]
     return title, header, [*body, last + [""] * bool(panel.zero_shot)]
@@ -216,12 +219,12 @@ def _text_table(panel: Panel, lang: str) -> tuple[str, list[str], list[list[str]
 def _cell_line(cell: Cell | None, lang: str, n_seeds: int) -> str:
     if cell is None:
         return ""
-    return _joined(cell_text(cell, lang, n_seeds))
+    return _joined(cell_text(cell, lang, n_seeds), lang)
 
 
-def _joined(lines: tuple[str, ...]) -> str:
-    first, *rest = lines
-    return f"{first} ({'; '.join(rest)})" if rest else first
+def _joined(lines: tuple[str, ...], lang: str) -> str:
+    first, *rest = (line.replace("\n", " ") for line in lines)
+    return f"{first} ({('; ' if lang == 'en' else ' ; ').join(rest)})" if rest else first
 
 
 def _tex(text: str) -> str:

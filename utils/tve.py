@@ -26,7 +26,7 @@ from utils.results import EvaluatedRun, Evaluation, correlation_of_trainings, ma
 
 COLOURS = "Blues"  # one hue, dark to light: the same order in grey and for colour-blind eyes
 CELL_WIDTH, CELL_HEIGHT = 0.66, 0.46  # inches
-MARGIN_LEFT, MARGIN_RIGHT, MARGIN_BOTTOM, MARGIN_TOP = 1.55, 0.15, 0.87, 0.5  # inches around a panel's cells
+MARGIN_LEFT, MARGIN_RIGHT, MARGIN_BOTTOM, MARGIN_TOP = 1.55, 0.15, 0.82, 0.5  # inches around a panel's cells
 SCALE_TOP = 1.2  # the score of the darkest colour: above 1, so that dark cells stay readable
 
 
@@ -324,9 +324,9 @@ def draw_cell(ax: Axes, x: float, y: float, score: float, lines: tuple[str, ...]
     ax.add_patch(Rectangle((x, y), 1, 1, facecolor=face, edgecolor="white", linewidth=0.8))
     colour = "white" if shade > 0.62 else "black"
     if np.isnan(score):
-        ax.text(x + 0.5, y + 0.5, lines[0].replace(" ", "\n", 1), ha="center", va="center", fontsize=5.6, color="0.3")
+        ax.text(x + 0.5, y + 0.5, lines[0], ha="center", va="center", fontsize=5.6, color="0.3")
         return
     places = {1: (0.5,), 2: (0.38, 0.75), 3: (0.27, 0.58, 0.84)}[len(lines)]
     for place, line, size in zip(places, lines, (8, 5.6, 5.6), strict=False):
-        narrow = size if len(line) < 11 else 6.4
+        narrow = size if len(line) < 11 else 6
         ax.text(x + 0.5, y + place, line, ha="center", va="center", fontsize=min(size, narrow), color=colour)
