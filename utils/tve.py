@@ -328,5 +328,5 @@ def draw_cell(ax: Axes, x: float, y: float, score: float, lines: tuple[str, ...]
         return
     places = {1: (0.5,), 2: (0.38, 0.75), 3: (0.27, 0.58, 0.84)}[len(lines)]
     for place, line, size in zip(places, lines, (8, 5.6, 5.6), strict=False):
-        narrow = size if len(line) < 11 else 6
+        narrow = size if len(line) < 9 else 6.6
         ax.text(x + 0.5, y + place, line, ha="center", va="center", fontsize=min(size, narrow), color=colour)
