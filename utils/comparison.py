@@ -15,8 +15,8 @@ between them and that of the texts, and p is that of Welch's t test. Few trainin
 
 Measured by `python tests/simulate_coverage.py --compare` (1,000 simulations a line or more, standard error .007; 30 to
 1,000 texts, 7 registers, even and uneven): models that are alike were called different in .041 to .060 of cases by
-macro_f1_10 (a bootstrap of the texts: .048 to .085) and in .033 to .046 by accuracy (bootstrap .037 to .048, exact
-McNemar test .007 to .029; even registers), least with 30 texts; models as good that err otherwise, in .038 to .068.
+macro_f1_10 (a bootstrap of the texts: .048 to .085) and in .033 to .051 by accuracy (bootstrap .037 to .061, exact
+McNemar test .007 to .032; up to 300 texts), least with 30 texts; models as good that err otherwise, in .038 to .068.
 A model better by ten points in each register was found with 100 texts in .565 of cases by macro_f1_10 (bootstrap .580),
 with 300 in .945 (.940). The interval held the difference in .937 to .986.
 """
