@@ -14,7 +14,7 @@ Exit    0 all languages evaluated, or evaluated before; 1 unusable run or corpus
         (the others are evaluated all the same); 2 wrong use; 128 + N ended by signal N
 
 A language is skipped if this very model, by its weights' hash, was evaluated on this very test file with
-the same settings. The scores are defined in utils/metrics.py.
+the same settings, at the precision that would be used now. The scores are defined in utils/metrics.py.
 """
 
 if __name__ == "__main__":  # first: a signal during the imports below is answered too
@@ -142,13 +142,25 @@ def signature(
 
 
 def is_done(run: Run, record: dict[str, Any], expected: dict[str, Any]) -> bool:
-    """Tell whether a language was evaluated with this signature, and its files are there and whole."""
+    """Tell whether a language was evaluated with this signature, and its files are there and whole.
+
+    What counts of the precision is which one was used: "auto" may have meant another one on another machine.
+    """
     eval_lang = expected["eval_lang"]
     try:
         found = results.load_evaluation(run.outputs, eval_lang, record).signature
     except RunError:
         return False
-    return run.predictions(eval_lang).is_file() and all(found.get(key) == value for key, value in expected.items())
+    if not run.predictions(eval_lang).is_file():
+        return False
+    if any(found.get(key) != value for key, value in expected.items() if key != "precision"):
+        return False
+    precision = expected["precision"]
+    if precision == "auto":
+        from utils import classifier  # which loads torch: only where all else is the same
+
+        precision = classifier.choose_precision(precision)
+    return found.get("precision_used") == precision
 
 
 def evaluate_language(
@@ -196,6 +208,11 @@ def evaluate_language(
             register: {name: _defined(values[index]) for name, values in per_register.items()}
             for index, register in enumerate(registers)
         },
+        "too_few_texts": [
+            register
+            for register, enough in zip(registers, metrics.measurable(confusion.sum(axis=1)), strict=True)
+            if not enough
+        ],
         "rows_skipped": len(file.skipped),
         "several_registers": several_registers,
         "over_max_length": float(dataset["over"][:].float().mean()),
@@ -256,7 +273,9 @@ def rebuild_eval_json(run: Run, record: dict[str, Any]) -> list[str]:
 
 def summary(scores: dict[str, Any]) -> str:
     """Return a language's scores in one line, with what they depend on."""
-    values = "  ".join(f"{name} {value:.4f}" for name, value in scores["metrics"].items())
+    values = "  ".join(
+        f"{name} {'too few texts' if value is None else f'{value:.4f}'}" for name, value in scores["metrics"].items()
+    )
     sign = scores["signature"]
     fields = {
         "model": sign["model_name"],

@@ -12,13 +12,14 @@ Writes  in each run's folder   cfm.png           confusion matrices, a panel per
                                tve.md, tve.tex   the same as tables, digit for digit
                                tve.csv           every score with its interval, in long form
                                per_register.csv  precision, recall, F1 and support of each register
-Prints  the macro-F1 (or --tve-metrics) tables, or with --compare the comparison
+Prints  the tables of the metrics drawn, or with --compare the comparison
 Exit    0 all drawn, 1 nothing to draw, or damaged files (named; the rest is drawn), 2 wrong use,
         128 + N ended by signal N
 
-Several base dirs are repetitions of the same grid with other seeds: cells show mean and standard deviation; what
-belongs to all of them is written to the folder that holds them. The scores are defined in utils/metrics.py, their
-intervals in utils/intervals.py. The same input gives the same bytes.
+Several base dirs are repetitions of the same grid with other seeds: cells show mean, standard deviation and interval
+over them; what belongs to all of them is written to the folder that holds them. The scores are defined in
+utils/metrics.py, their intervals in utils/intervals.py, comparisons in utils/comparison.py. The same input gives the
+same bytes.
 """
 
 if __name__ == "__main__":  # first: a signal during the imports below is answered too
@@ -30,8 +31,10 @@ import argparse
 import ctypes
 import itertools
 import logging
+import math
 import os
 import signal
+import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +46,7 @@ if TYPE_CHECKING:
 
     from utils.results import EvaluatedRun
 
-SEED = 0  # of the intervals
+METRICS = ("macro_f1_10", "micro_f1", "macro_f1", "precision", "recall")
 PR_SET_PDEATHSIG = 1  # of Linux's prctl.h
 
 log = logging.getLogger("post_eval")
@@ -52,7 +55,7 @@ log = logging.getLogger("post_eval")
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = options.new_parser(
         "Turn the results of all evaluated runs into confusion matrices, transfer matrices and tables.",
-        "python post_eval.py --base-dir outputs/demo --tve-metrics macro_f1",
+        "python post_eval.py --base-dir outputs/demo --tve-metrics macro_f1_10",
     )
     parser.add_argument(
         "--base-dir", type=options.filled, nargs="+", default=[runs.ROOT / "outputs"], metavar="DIR",
@@ -65,7 +68,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--compare", nargs=2, metavar="MODEL-LANGS",
-        help="compare two runs on the same texts, per language, and draw nothing",
+        help="compare two runs on the same texts, per language, and draw nothing; of several base dirs, all seeds",
     )  # fmt: skip
     for kind, name in (("cfm", "confusion matrices"), ("tve", "transfer matrices")):
         group = parser.add_argument_group(name)
@@ -81,11 +84,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
             )
         else:
             group.add_argument(
-                "--tve-metrics", nargs="+", default=["micro_f1", "macro_f1"], metavar="METRIC",
-                help="micro_f1, macro_f1, precision, recall (default: micro_f1 macro_f1)",
+                "--tve-metrics", nargs="+", default=list(METRICS[:2]), metavar="METRIC",
+                help=f"{', '.join(METRICS)} (default: {' '.join(METRICS[:2])})",
             )  # fmt: skip
     args = options.parse(parser, argv)
-    check_each(parser, "--tve-metrics", args.tve_metrics, ["micro_f1", "macro_f1", "precision", "recall"])
+    check_each(parser, "--tve-metrics", args.tve_metrics, list(METRICS))
     args.base_dir = [Path(base_dir).absolute() for base_dir in args.base_dir]
     for a, b in itertools.combinations(args.base_dir, 2):
         if a.resolve() in (b.resolve(), *b.resolve().parents) or b.resolve() in a.resolve().parents:
@@ -151,16 +154,33 @@ def draw_transfer(args: argparse.Namespace, found: "list[EvaluatedRun]") -> None
 
     chosen, eval_langs = select(args, "tve", found)
     folder = Path(os.path.commonpath(args.base_dir))
-    bounds = tve.score_intervals(chosen, eval_langs, SEED)
+    bounds = tve.score_intervals(chosen, eval_langs)
+    odd = name_odd(chosen, eval_langs)
     panels = tve.make_panels(chosen, eval_langs, args.tve_metrics, len(args.base_dir), bounds)
     save_figure(tve.draw_panels(panels, len(args.tve_metrics), args.labels), folder / "tve", args.format)
-    runs.write_text(folder / "tve.csv", tables.long_table(chosen, eval_langs, bounds))
+    runs.write_text(folder / "tve.csv", tables.long_table(chosen, eval_langs, bounds, odd))
     runs.write_text(folder / "per_register.csv", tables.register_table(chosen, eval_langs))
     runs.write_text(folder / "tve.tex", tables.latex_table(panels, args.labels))
     runs.write_text(folder / "tve.md", tables.markdown_table(panels, args.labels))
     print(tables.terminal_table(panels, args.labels))
     name_missing(chosen, eval_langs)
     log.info("%s: tve.%s, tve.md, tve.tex, tve.csv, per_register.csv", runs.shown(folder), ", tve.".join(args.format))
+
+
+def name_odd(chosen: "list[EvaluatedRun]", eval_langs: list[str]) -> dict[tuple[Path, str], str]:
+    """Return and name the evaluations that can't be compared with the others of their column or panel."""
+    from utils import comparable
+
+    odd: dict[tuple[Path, str], str] = {}
+    for panel in dict.fromkeys((run.subfolder, run.model_name) for run in chosen):
+        of_panel = [run for run in chosen if (run.subfolder, run.model_name) == panel]
+        odd |= comparable.odd_evaluations(of_panel, eval_langs)
+        codes = {str(e.signature.get("commit")) for run in of_panel for e in run.evaluations.values()}
+        if len(codes) > 1:
+            log.warning("%s: evaluated by several versions of this tool: %s", panel[1], ", ".join(sorted(codes)))
+    for (folder, lang), difference in odd.items():
+        log.warning("%s on %s: not comparable, left out of means and bests: %s", folder.name, lang, difference)
+    return odd
 
 
 def name_missing(chosen: "list[EvaluatedRun]", eval_langs: list[str]) -> None:
@@ -177,29 +197,49 @@ def name_missing(chosen: "list[EvaluatedRun]", eval_langs: list[str]) -> None:
 
 
 def compare(args: argparse.Namespace, found: "list[EvaluatedRun]") -> None:
-    """Print, per language and metric, how two runs differ on the same texts, with Holm's correction over languages."""
-    from utils import intervals, results
+    """Print, per language and metric, how two runs differ on the same texts, with Holm's correction over languages.
 
-    names = {str(run.folder.relative_to(run.base_dir)): run for run in found}
+    With several base dirs, the trainings of one are compared with those of the other.
+    """
+    names: dict[str, list[EvaluatedRun]] = {}
+    for run in found:
+        names.setdefault(str(run.folder.relative_to(run.base_dir)), []).append(run)
     check_each(args.parser, "--compare", args.compare, list(names))
     a, b = (names[name] for name in args.compare)
-    langs = [lang for lang in a.evaluations if lang in b.evaluations]
     for metric in args.tve_metrics:
-        compared = {lang: results.compare_runs(a, b, lang, metric, n_resamples=10_000) for lang in langs}
-        for lang in (lang for lang in langs if compared[lang] is None):
+        compare_metric(args.compare, a, b, metric)
+
+
+def compare_metric(names: list[str], a: "list[EvaluatedRun]", b: "list[EvaluatedRun]", metric: str) -> None:
+    from utils import comparable, comparison, results
+
+    shown: dict[str, tuple[list[EvaluatedRun], list[EvaluatedRun], dict[str, float]]] = {}
+    for lang in (lang for lang in results.languages(a) if lang in results.languages(b)):
+        one, other = ([run for run in side if lang in run.evaluations] for side in (a, b))
+        compared = results.compare_runs(one, other, lang, metric)
+        if compared is None:
             log.warning("%s: not evaluated on the same test file, or predictions are gone: left out", lang)
-        shown = {lang: result for lang, result in compared.items() if result is not None}
-        adjusted = intervals.holm([result["p"] for result in shown.values()])
-        print(f"{metric} x 100: {args.compare[0]} against {args.compare[1]}, paired bootstrap, 10,000 resamples")
-        columns = f"{'first':>7} {'second':>7} {'difference':>11} {'95 % interval':>17} {'p':>7} {'p (Holm)':>9}"
-        print(f"{'lang':6} {'n':>6} {columns}")
-        for (lang, result), p in zip(shown.items(), adjusted, strict=True):
-            interval = f"{100 * result['low']:+.1f} to {100 * result['high']:+.1f}"
-            print(
-                f"{lang:6} {a.evaluations[lang].n:6d} {100 * a.evaluations[lang].scores[metric]:7.1f} "
-                f"{100 * b.evaluations[lang].scores[metric]:7.1f} {100 * result['difference']:+11.1f} "
-                f"{interval:>17} {result['p']:7.4f} {p:9.4f}"
-            )
+        elif math.isnan(compared["p"]):
+            log.warning("%s: too few texts for %s: left out", lang, metric)
+        else:
+            shown[lang] = one, other, compared
+            for difference in set(comparable.odd_evaluations(one + other, [lang]).values()):
+                log.warning("%s: not comparable, so the difference is not of the models alone: %s", lang, difference)
+    trainings = any(min(len(one), len(other)) > 1 for one, other, _ in shown.values())
+    way = "trainings compared, Welch's t test" if trainings else "paired randomisation test, mid-p of 10,000 exchanges"
+    print(f"{metric} x 100: {names[0]} against {names[1]}, {way}")
+    columns = f"{'first':>7} {'second':>7} {'difference':>11} {'95 % interval':>17} {'p':>7} {'p (Holm)':>9}"
+    print(f"{'lang':6} {'n':>6} {columns}")
+    adjusted = comparison.holm([compared["p"] for _, _, compared in shown.values()])
+    for (lang, (one, other, compared)), p in zip(shown.items(), adjusted, strict=True):
+        first, second = (
+            statistics.mean(run.evaluations[lang].scores[metric] or 0.0 for run in side) for side in (one, other)
+        )
+        interval = f"{100 * compared['low']:+.1f} to {100 * compared['high']:+.1f}"
+        print(
+            f"{lang:6} {one[0].evaluations[lang].n:6d} {100 * first:7.1f} {100 * second:7.1f} "
+            f"{100 * compared['difference']:+11.1f} {interval:>17} {compared['p']:7.4f} {p:9.4f}"
+        )
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -127,6 +127,32 @@ def test_what_is_done_is_skipped_and_what_is_stale_is_done_anew(run, corpus, cap
     assert sorted(load(run.outputs / "eval.json")) == ["l2", "l4"]
 
 
+def test_the_precision_that_would_be_used_counts_not_the_one_asked_for(run, corpus, capsys):
+    used = classifier.choose_precision("auto")
+    other = {"fp32": "bf16"}.get(used, "fp32")
+
+    def evaluated(precision):
+        capsys.readouterr()
+        assert evaluate_main(corpus, "--eval-lang", "l2", f"--precision={precision}") == 0
+        return bool(capsys.readouterr().out)
+
+    evaluated("auto")
+    assert not evaluated("auto") and not evaluated(used)
+    scores = load(run.scores("l2"))
+    scores["signature"]["precision_used"] = other  # as on another machine
+    runs.write_json(run.scores("l2"), scores)
+    assert evaluated("auto")
+    assert load(run.scores("l2"))["signature"]["precision_used"] == used
+
+
+def test_registers_with_too_few_texts_are_told(run, corpus):
+    evaluate_main(corpus, "--eval-lang", "en")
+    scores = load(run.scores("en"))
+    counts = {register: found["support"] for register, found in scores["registers"].items()}
+    few = [register for register, n in counts.items() if n < 10]
+    assert scores["too_few_texts"] == (few if len(counts) - len(few) > 1 else list(counts))
+
+
 def test_scores_carry_all_that_can_change_them(run, corpus):
     evaluate_main(corpus, "--eval-lang", "l2")
     signature = load(run.scores("l2"))["signature"]

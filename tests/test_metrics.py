@@ -26,7 +26,7 @@ def test_rows_are_gold_and_columns_predicted():
 
 def test_all_scores_equal_scikit_learns_on_1000_random_draws():
     rng = np.random.default_rng(0)
-    absent = 0
+    absent = measured = 0
     for _ in range(1000):
         n_registers = int(rng.integers(2, 12))
         n_texts = int(rng.integers(1, 60))
@@ -37,13 +37,17 @@ def test_all_scores_equal_scikit_learns_on_1000_random_draws():
         with_gold = np.unique(gold)
         absent += n_registers - len(with_gold)
         over_gold = {"labels": with_gold, "average": "macro", "zero_division": 0}
+        frequent = np.flatnonzero(np.bincount(gold, minlength=n_registers) >= 10)
+        over_frequent = over_gold | {"labels": frequent}
         expected = {
+            "macro_f1_10": f1_score(gold, predicted, **over_frequent) if len(frequent) > 1 else None,
             "micro_f1": accuracy_score(gold, predicted),
             "macro_f1": f1_score(gold, predicted, **over_gold),
             "precision": precision_score(gold, predicted, **over_gold),
             "recall": recall_score(gold, predicted, **over_gold),
         }
         assert metrics.all_metrics(confusion) == pytest.approx(expected, abs=1e-12)
+        measured += len(frequent) > 1
 
         ours = metrics.register_scores(confusion)
         theirs = precision_recall_fscore_support(
@@ -54,4 +58,18 @@ def test_all_scores_equal_scikit_learns_on_1000_random_draws():
         np.testing.assert_allclose(ours["recall"], theirs[1], atol=1e-12)
         np.testing.assert_allclose(ours["f1"][with_gold], theirs[2][with_gold], atol=1e-12)
         assert np.isnan(np.delete(ours["f1"], with_gold)).all()
+    assert 100 < measured < 900
     assert absent > 1000  # the draws do hold registers without gold texts
+
+
+def test_macro_f1_10_by_hand():
+    # of registers with 10, 12 and 9 texts the last is left out, but its text predicted as the first still costs: F1 of
+    # the first 2 x 10 / (10 + 11), of the second 2 x 12 / (12 + 12)
+    confusion = np.array([[10, 0, 0], [0, 12, 0], [1, 0, 8]])
+    assert metrics.macro_f1_10(confusion) == pytest.approx((20 / 21 + 1) / 2, abs=1e-15)
+    assert metrics.measurable(confusion.sum(axis=1)).tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize("gold", [[9, 9, 9], [500, 9, 9], [0, 0, 0]])
+def test_with_fewer_than_two_registers_of_ten_texts_there_is_no_macro_f1_10(gold):
+    assert metrics.all_metrics(np.diag(gold))["macro_f1_10"] is None

@@ -58,7 +58,7 @@ def test_a_dollar_is_no_formula_in_a_figure(hostile):
     found, damaged = results.find_runs([hostile])
     assert len(found) == 2 and not damaged
     figures = [cfm.draw_run(found[0], ["en"], "en", with_summary=True)]
-    bounds = tve.score_intervals(found, ["en"], 0)
+    bounds = tve.score_intervals(found, ["en"])
     figures.append(tve.draw_panels(tve.make_panels(found, ["en"], ["macro_f1"], 1, bounds), 1, "en"))
     for figure in figures:
         texts = [

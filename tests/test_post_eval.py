@@ -44,7 +44,7 @@ def read_csv(path):
 
 def panels_of(base_dirs, metric="macro_f1", langs=LANGS):
     found, _ = results.find_runs(base_dirs)
-    bounds = tve.score_intervals(found, langs, 0)
+    bounds = tve.score_intervals(found, langs)
     return tve.make_panels(found, langs, [metric], len(base_dirs), bounds)
 
 
@@ -134,11 +134,13 @@ def test_a_missing_evaluation_stays_blank_and_is_named_with_its_command(grid, ca
 def test_the_zero_shot_mean_is_over_the_same_languages_for_every_row_and_not_for_distr(grid):
     panel = panels_of([grid])[0]
     for row in panel.rows:
-        mean = tve.zero_shot_mean(row, panel)
+        mean = panel.means.get(row.label)
         if row.label == "distr":
             assert mean is None
         else:
-            assert mean == pytest.approx((row.cells["fi"].score + row.cells["sv"].score) / 2)
+            assert mean.score == pytest.approx((row.cells["fi"].score + row.cells["sv"].score) / 2)
+            widths = [row.cells[lang].high - row.cells[lang].low for lang in ("fi", "sv")]
+            assert mean.low < mean.score < mean.high and mean.high - mean.low < min(widths)
     assert tve.zero_shot_languages(panel.rows, ["en", "fr"]) == []
 
 
@@ -190,7 +192,9 @@ def test_seeds_give_mean_and_standard_deviation_and_say_how_many(tmp_path):
     (panel,) = panels_of(base_dirs, langs=["fi", "sv"])
     cell = panel.rows[0].cells["fi"]
     assert cell.score == pytest.approx(np.mean(scores)) and cell.sd == pytest.approx(np.std(scores, ddof=1))
-    assert tve.cell_text(cell, "en", 3)[1] == "3 seeds"
+    assert cell.low < cell.score < cell.high
+    assert tve.cell_text(cell, "en", 3)[1] == "3 seeds" and "–" in tve.cell_text(cell, "en", 3)[2]
+    assert tve.cell_text(cell, "en", 3)[1] in tables.markdown_table([panel], "en")
     assert tve.cell_text(panel.rows[0].cells["sv"], "en", 3)[1] == "2 of 3 seeds"
     assert post_eval.main(["--base-dir", *map(str, base_dirs), "--jobs=1"]) == 0
     assert (tmp_path / "tve.png").is_file() and len(read_csv(tmp_path / "tve.csv")) == 5
@@ -200,7 +204,7 @@ def test_seeds_give_mean_and_standard_deviation_and_say_how_many(tmp_path):
 
 
 def test_tables_and_figures_show_the_same_digits(grid):
-    run(grid, "--ignore-cfm")
+    run(grid, "--ignore-cfm", "--tve-metrics", "macro_f1")
     markdown = (grid / "tve.md").read_text()
     for row in read_csv(grid / "tve.csv"):
         score, low, high = (100 * float(row[f"macro_f1{end}"]) for end in ("", "_low", "_high"))
@@ -241,10 +245,11 @@ def test_a_register_without_gold_texts_is_a_blank_row(grid):
 
 
 def test_latex_marks_the_best_and_what_cannot_be_told_from_it(grid):
-    run(grid, "--ignore-cfm")
+    run(grid, "--ignore-cfm", "--tve-metrics", "macro_f1", "micro_f1")
     latex = (grid / "tve.tex").read_text()
     for table in latex.split(r"\begin{table}")[1:]:
         assert table.count(r"\textbf{") == len(LANGS)
+        assert r"\underline{" in table
         assert table.count(r"\toprule") == table.count(r"\bottomrule") == 1
     assert "%" not in latex.replace("% needs", "").replace(r"\%", "")
     assert tables._tex("a_b & 50 % {x} ~ ×") == r"a\_b \& 50 \% \{x\} \textasciitilde{} $\times$"
@@ -285,6 +290,109 @@ def test_compare_tells_two_runs_apart_per_language(grid, capsys):
     assert all(float(line[4]) == 0 and float(line[-1]) == 1 for line in lines)
     run(grid, "--compare", "xlmr-en", "mbert-en", "--tve-metrics", "macro_f1")
     assert len(capsys.readouterr().out.splitlines()) == 6
+
+
+def test_compare_with_several_base_dirs_compares_trainings(tmp_path, capsys):
+    for seed in (1, 2, 3):
+        rng = np.random.default_rng(seed)
+        for mix in ("en", "fr"):
+            make_run(tmp_path / f"s{seed}" / f"xlmr-{mix}", "xlmr", mix, ["fi"], 200, rng)
+    base_dirs = [str(tmp_path / f"s{seed}") for seed in (1, 2, 3)]
+    options = ["--compare", "xlmr-en", "xlmr-fr", "--tve-metrics", "micro_f1"]
+    assert post_eval.main(["--base-dir", *base_dirs, *options]) == 0
+    title, _, line = capsys.readouterr().out.splitlines()
+    assert "trainings compared" in title
+    scores = [
+        [100 * load(tmp_path / f"s{seed}" / f"xlmr-{mix}", "fi").scores["micro_f1"] for seed in (1, 2, 3)]
+        for mix in ("en", "fr")
+    ]
+    assert [float(x) for x in line.split()[2:5]] == pytest.approx(
+        [np.mean(scores[0]), np.mean(scores[1]), np.mean(scores[0]) - np.mean(scores[1])], abs=0.06
+    )
+
+
+def test_compare_names_languages_with_too_few_texts(grid, capsys, caplog):
+    make_evaluation(grid / "xlmr-en", "xlmr", "en", "ru", 8, np.random.default_rng(0))
+    make_evaluation(grid / "mbert-en", "mbert", "en", "ru", 8, np.random.default_rng(1))
+    run(grid, "--compare", "xlmr-en", "mbert-en", "--tve-metrics", "macro_f1_10")
+    assert "ru: too few texts for macro_f1_10: left out" in caplog.text
+    assert not any(line.startswith("ru") for line in capsys.readouterr().out.splitlines())
+
+
+# ---- what can't be compared, and what can't be measured ----
+
+
+def change(folder, lang, **signature):
+    path = folder / "eval" / f"{lang}.json"
+    scores = json.loads(path.read_text())
+    scores["signature"].update(signature)
+    runs.write_json(path, scores)
+
+
+@pytest.mark.parametrize(
+    "difference",
+    [{"max_length": 20}, {"precision_used": "bf16"}, {"torch": "1.0"}, {"transformers": "1"}, {"test_sha256": "other"}],
+)
+def test_what_cannot_be_compared_is_named_marked_and_left_out(grid, caplog, difference):
+    for path in grid.glob("*-*/eval/*.json"):
+        change(path.parent.parent, path.stem, max_length=512, precision_used="fp32", torch="2", transformers="5")
+    change(grid / "xlmr-en", "fi", **difference)
+    run(grid, "--ignore-cfm")
+    (key,) = difference
+    assert f"xlmr-en on fi: not comparable, left out of means and bests: {key} {difference[key]}" in caplog.text
+    panel = next(panel for panel in panels_of([grid]) if panel.model_name == "xlmr")
+    assert panel.rows[0].cells["fi"].odd and not panel.rows[1].cells["fi"].odd
+    assert panel.zero_shot == ["sv"] and "†" in tve.cell_text(panel.rows[0].cells["fi"], "en", 1)[0]
+    row = next(
+        r for r in read_csv(grid / "tve.csv") if (r["model"], r["train_langs"], r["eval_lang"]) == ("xlmr", "en", "fi")
+    )
+    assert row["not_comparable"].startswith(key)
+    assert (0, panel.columns.index("fi")) not in tables.best_marks(panel)
+    for name in ("tve.md", "tve.tex"):
+        assert "†" in (grid / name).read_text()
+
+
+def test_a_row_that_was_evaluated_otherwise_throughout_takes_no_mean_from_the_others(grid):
+    for lang in LANGS:
+        change(grid / "xlmr-en", lang, max_length=20)
+    panel = next(panel for panel in panels_of([grid]) if panel.model_name == "xlmr")
+    assert panel.zero_shot == ["fi", "sv"] and list(panel.means) == ["en-fr"]
+
+
+def test_results_of_an_earlier_version_get_the_new_score_from_their_counts(grid):
+    for path in grid.glob("*-*/eval/*.json"):
+        scores = json.loads(path.read_text())
+        del scores["metrics"]["macro_f1_10"]
+        runs.write_json(path, scores)
+    run(grid, "--ignore-cfm")
+    for row in read_csv(grid / "tve.csv"):
+        confusion = load(grid / f"{row['model']}-{row['train_langs']}", row["eval_lang"]).confusion
+        expected = metrics.macro_f1_10(confusion)
+        assert row["macro_f1_10"] == ("" if expected is None else str(expected))
+
+
+def test_too_few_texts_are_shown_as_such(tmp_path, capsys):
+    make_run(tmp_path / "xlmr-en", "xlmr", "en", ["fi", "sv"], 12, np.random.default_rng(0))
+    assert metrics.macro_f1_10(load(tmp_path / "xlmr-en", "fi").confusion) is None
+    run(tmp_path, "--labels", "fr")
+    assert "trop peu de textes" in (tmp_path / "tve.md").read_text()
+    assert all(row["macro_f1_10"] == row["macro_f1_10_low"] == "" for row in read_csv(tmp_path / "tve.csv"))
+    assert "nan" not in (tmp_path / "tve.csv").read_text() + capsys.readouterr().out
+    (panel,) = panels_of([tmp_path], "macro_f1_10", ["fi", "sv"])
+    assert panel.zero_shot == []
+
+
+def test_registers_left_out_are_named(tmp_path):
+    make_run(tmp_path / "xlmr-en", "xlmr", "en", ["fi"], 60, np.random.default_rng(0))
+    run(tmp_path, "--ignore-cfm", "--tve-metrics", "macro_f1_10", "macro_f1")
+    evaluation = load(tmp_path / "xlmr-en", "fi")
+    few = [
+        f"{r} ({n})" for r, n in zip(evaluation.registers, evaluation.confusion.sum(axis=1), strict=True) if 0 < n < 10
+    ]
+    assert few
+    markdown = (tmp_path / "tve.md").read_text().replace("\\", "")
+    assert f"fewer than 10 texts, not measured: fi {' '.join(few)}" in markdown
+    assert f"the interval rests on an assumption about them: fi {' '.join(few)}" in markdown
 
 
 def test_every_word_is_there_in_both_languages(grid):

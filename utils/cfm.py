@@ -77,7 +77,8 @@ def draw_matrix(evaluation: Evaluation, run: EvaluatedRun, ax: Axes, lang: str) 
     gold_label = label(PHRASES, "gold", lang)
     ax.text(-n * 0.235, n / 2, gold_label, ha="right", va="center", fontsize=7.5, rotation="vertical")
     name = label(LANGUAGES, evaluation.eval_lang, lang)
-    scores = f"F1 {number(100 * evaluation.scores['macro_f1'], 1, lang)}"
+    score = evaluation.scores["macro_f1_10"]
+    scores = f"F1 {number(100 * score, 1, lang)}" if score is not None else label(PHRASES, "too few texts for F1", lang)
     kind = "" if run.is_zero_shot(evaluation.eval_lang) else " *"
     ax.set_title(f"{name}{kind}   n = {evaluation.n}   {scores}", fontsize=8.5, pad=4)
     for spine in ax.spines.values():

@@ -39,6 +39,7 @@ REGISTERS = {
     "AD": ("scripted dialogue", "dialogue écrit"),
 }
 METRICS = {
+    "macro_f1_10": ("macro-F1, registers of ≥ 10 texts", "macro-F1, registres de ≥ 10 textes"),
     "micro_f1": ("accuracy (micro-F1)", "exactitude (micro-F1)"),
     "macro_f1": ("macro-F1", "macro-F1"),
     "precision": ("precision (macro)", "précision (macro)"),
@@ -53,18 +54,56 @@ PHRASES = {
     "training": ("training language(s)", "langue(s) d’entraînement"),
     "evaluation": ("evaluation language, number of test texts", "langue d’évaluation, nombre de textes de test"),
     "share": (
-        "share of the row in %, below it the number of texts; *: a language of the training",
-        "part de la ligne en %, au-dessous le nombre de textes ; * : une langue de l’entraînement",
+        "share of the row in %, below it the number of texts; *: a language of the training; "
+        "F1: macro-F1 of the registers that have at least 10 texts",
+        "part de la ligne en %, au-dessous le nombre de textes ; * : une langue de l’entraînement ; "
+        "F1 : macro-F1 des registres qui ont au moins 10 textes",
     ),
     "zero-shot mean": ("zero-shot\nmean", "moyenne\nzero-shot"),
     "baseline": ("largest register", "registre majoritaire"),
+    "evaluation registers": (
+        "evaluation language, number of test texts, registers averaged of those it has",
+        "langue d’évaluation, nombre de textes de test, registres moyennés parmi ceux qu’elle a",
+    ),
     "cells": (
-        "score × 100, below it its 95 % interval; outlined: trained on this language",
-        "score × 100, au-dessous son intervalle à 95 % ; encadré : entraîné sur cette langue",
+        "score × 100, below it its 95 % interval: for other texts of this kind, not for another training\n"
+        "outlined: trained on this language; zero-shot mean: of these languages, interval for other texts of theirs",
+        "score × 100, au-dessous son intervalle à 95 % : pour d’autres textes semblables, "
+        "non pour un autre entraînement\n"
+        "encadré : entraîné sur cette langue ; moyenne zero-shot : de ces langues-ci, "
+        "son intervalle pour d’autres textes des mêmes",
     ),
     "cells seeds": (
-        "score × 100, mean ± standard deviation over seeds; outlined: trained on this language",
-        "score × 100, moyenne ± écart type sur les graines ; encadré : entraîné sur cette langue",
+        "score × 100, mean ± standard deviation over seeds; below it the 95 % interval of the mean, for other texts "
+        "and other trainings, from three seeds on\n"
+        "outlined: trained on this language; zero-shot mean: of these languages, its interval likewise",
+        "score × 100, moyenne ± écart type sur les graines ; au-dessous l’intervalle à 95 % de la moyenne, "
+        "pour d’autres textes et d’autres entraînements, à partir de trois graines\n"
+        "encadré : entraîné sur cette langue ; moyenne zero-shot : de ces langues-ci, son intervalle de même",
+    ),
+    "registers": (
+        "columns average over different registers: compare scores down a column, not along a row",
+        "les colonnes moyennent des registres différents : comparez les scores d’une colonne, non ceux d’une ligne",
+    ),
+    "odd": (
+        "†: not comparable (another test file, length, precision or version), left out of means and bests",
+        "† : non comparable (autre fichier de test, longueur, précision numérique ou version), hors des moyennes "
+        "et des meilleurs",
+    ),
+    "too few texts": ("too few\ntexts", "trop peu\nde textes"),
+    "too few texts for F1": ("too few texts for F1", "trop peu de textes pour F1"),
+    "reg.": ("reg.", "reg."),
+    "left out": ("fewer than 10 texts, not measured", "moins de 10 textes, non mesurés"),
+    "assumption": (
+        "fewer than 10 texts; the interval rests on an assumption about them",
+        "moins de 10 textes ; l’intervalle repose sur une hypothèse à leur sujet",
+    ),
+    "mean of": ("zero-shot mean of", "moyenne zero-shot de"),
+    "best": (
+        "Bold: best of a column; underlined: what can’t be told from it (paired randomisation test on the same texts, "
+        "Bonferroni’s correction over the rows, 0.05).",
+        "En gras : le meilleur d’une colonne ; soulignés : ceux qu’on n’en distingue pas (test de permutation apparié "
+        "sur les mêmes textes, correction de Bonferroni sur les lignes, 0,05).",
     ),
     "seeds": ("seeds", "graines"),
     "of": ("of", "sur"),

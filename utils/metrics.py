@@ -11,17 +11,25 @@ For one register r:
 
 and over a test set:
 
-    micro_f1   the share of all texts that were predicted right. Every text has one gold and one
-               predicted register, so micro-averaged F1, precision and recall are all this: accuracy
-    macro_f1   the mean of F1 over the registers that have gold texts in this test set
-    precision  the mean of precision over the same registers
-    recall     the mean of recall over the same registers
+    macro_f1_10  the mean of F1 over the registers that have at least 10 gold texts in this test set; not
+                 defined, and None, where fewer than two registers have
+    micro_f1     the share of all texts that were predicted right. Every text has one gold and one
+                 predicted register, so micro-averaged F1, precision and recall are all this: accuracy
+    macro_f1     the mean of F1 over all registers that have gold texts in this test set
+    precision    the mean of precision over the same registers as macro_f1
+    recall       the mean of recall over the same registers as macro_f1
 
-A register without gold texts is left out of the three means, even if some text was wrongly predicted
+What a model does with a register can't be told from two or three texts: macro_f1_10 leaves such registers
+out, and its interval (utils/intervals.py) is narrow enough to be used. The texts it leaves out are still read:
+those predicted as one of its registers cost that register precision.
+
+A register without gold texts is left out of all means, even if some text was wrongly predicted
 as it: so every model is averaged over the same registers, and a stray prediction costs what it costs
 in the other registers' scores, not a whole register's zero. A register with gold texts that is never
 predicted has no precision of its own; in the mean it counts as 0. All scores lie in [0, 1].
 """
+
+from collections.abc import Callable
 
 import numpy as np
 
@@ -29,6 +37,8 @@ NOTHING_LEARNT = (
     "no more validation texts predicted right than by always answering their largest register: it needs more texts, "
     "more epochs or another learning rate"
 )
+MIN_TEXTS = 10  # gold texts of a register that macro_f1_10 is averaged over
+MIN_REGISTERS = 2  # with so many, or there is no macro_f1_10
 
 
 def count_confusions(gold: np.ndarray, predicted: np.ndarray, n_registers: int) -> np.ndarray:
@@ -62,6 +72,18 @@ def micro_f1(confusion: np.ndarray) -> float:
     return float(np.trace(confusion) / total) if total else float("nan")
 
 
+def measurable(gold: np.ndarray) -> np.ndarray:
+    """Tell which registers macro_f1_10 is averaged over; gold: texts per register, along the last axis."""
+    enough = np.asarray(gold) >= MIN_TEXTS
+    return enough & (enough.sum(axis=-1, keepdims=True) >= MIN_REGISTERS)
+
+
+def macro_f1_10(confusion: np.ndarray) -> float | None:
+    """Return the mean F1 over the measurable registers, in [0, 1]; None where there are too few texts."""
+    chosen = measurable(confusion.sum(axis=1))
+    return float(register_scores(confusion)["f1"][chosen].mean()) if chosen.any() else None
+
+
 def macro_f1(confusion: np.ndarray) -> float:
     """Return the mean F1 over the registers with gold texts, in [0, 1]; nan without texts."""
     return _mean_over_gold(confusion, "f1")
@@ -82,11 +104,17 @@ def beats_largest_register(confusion: np.ndarray) -> bool:
     return bool(np.trace(confusion) > confusion.sum(axis=1).max())
 
 
-METRICS = {"micro_f1": micro_f1, "macro_f1": macro_f1, "precision": precision, "recall": recall}
+METRICS: dict[str, Callable[[np.ndarray], float | None]] = {
+    "macro_f1_10": macro_f1_10,
+    "micro_f1": micro_f1,
+    "macro_f1": macro_f1,
+    "precision": precision,
+    "recall": recall,
+}
 
 
-def all_metrics(confusion: np.ndarray) -> dict[str, float]:
-    """Return every metric over the test set, by its name."""
+def all_metrics(confusion: np.ndarray) -> dict[str, float | None]:
+    """Return every metric over the test set, by its name; None: too few texts."""
     return {name: metric(confusion) for name, metric in METRICS.items()}
 
 

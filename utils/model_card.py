@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from utils import intervals, runs
+from utils import intervals, metrics, runs
 from utils.labels import METRICS, label, markdown_row
-from utils.metrics import NOTHING_LEARNT, beats_largest_register
 from utils.runs import Run
 
 
@@ -21,18 +20,24 @@ def model_card(
     """
     validation = best["validation"]
     n_validation = sum(sum(counts.values()) for counts in report["validation"].values())
-    bounds = intervals.intervals(np.array(validation["confusion"]))
+    confusion = np.array(validation["confusion"])
+    bounds, found = intervals.intervals(confusion), metrics.all_metrics(confusion)
     scores = [
-        [label(METRICS, name, "en"), f"{validation[name]:.3f}", f"{low:.3f} to {high:.3f}"]
+        [
+            label(METRICS, name, "en"),
+            f"{found[name]:.3f}",
+            "too few texts" if low != low else f"{low:.3f} to {high:.3f}",
+        ]
         for name, (low, high) in bounds.items()
+        if found[name] is not None
     ]
     texts = [
         [lang, part, *(str(counts[register]) for register in registers), str(sum(counts.values()))]
         for part in ("train", "validation")
         for lang, counts in report[part].items()
     ]
-    learnt = beats_largest_register(np.array(validation["confusion"]))
-    warning = "" if learnt else f"**This model has learnt nothing that counts: {NOTHING_LEARNT}.**\n\n"
+    learnt = metrics.beats_largest_register(confusion)
+    warning = "" if learnt else f"**This model has learnt nothing that counts: {metrics.NOTHING_LEARNT}.**\n\n"
     return f"""# {run.name}
 
 A classifier of the register of a text: `{args.checkpoint}`, fine-tuned on texts in {", ".join(args.train_langs)}.

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from utils import intervals, metrics, runs, shapes
+from utils import comparison, intervals, metrics, runs, shapes
 from utils.corpus_load import DISTR
 from utils.options import LANGUAGE, MODEL_NAME, REGISTER, SUBFOLDER
 from utils.runs import RunError
@@ -31,7 +31,7 @@ RECORD = {
 COUNTS = {"eval_lang": str, "registers": [REGISTER], "counts": [[int]]}
 SCORES = {
     "eval_lang": str,
-    "metrics": dict.fromkeys(metrics.METRICS, float),
+    "metrics": dict.fromkeys((name for name in metrics.METRICS if name != "macro_f1_10"), float),  # null if too few
     "sha256": {"predictions": str, "cfm": str},
     "signature": {"weights_sha256": str, "test_sha256": str},
 }
@@ -45,7 +45,7 @@ class Evaluation(NamedTuple):
     eval_lang: str
     registers: list[str]
     confusion: np.ndarray
-    scores: dict[str, float]
+    scores: dict[str, float | None]
     signature: dict[str, Any]
 
     @property
@@ -130,7 +130,8 @@ def load_evaluation(folder: Path, eval_lang: str, record: dict[str, Any]) -> Eva
         raise RunError(f"{runs.shown(path)}: expected the scores of {eval_lang}, found others; {remedy}")
     if scores["signature"]["weights_sha256"] != record["weights_sha256"]:
         raise RunError(f"{runs.shown(path)}: expected scores of the model in run.json, found another's; {remedy}")
-    if any(abs(scores["metrics"][name] - value) > 1e-9 for name, value in metrics.all_metrics(confusion).items()):
+    found = metrics.all_metrics(confusion)
+    if any(_differ(scores["metrics"].get(name, value), value) for name, value in found.items()):
         raise RunError(
             f"{runs.shown(path)}: expected scores that follow from the counts in cfm/{eval_lang}.json, found others; "
             f"{remedy}"
@@ -141,7 +142,14 @@ def load_evaluation(folder: Path, eval_lang: str, record: dict[str, Any]) -> Eva
                 f"{runs.shown(other)}: expected the file that eval/{eval_lang}.json tells of, by its hash, found "
                 f"another one; {remedy}"
             )
-    return Evaluation(eval_lang, registers, confusion, scores["metrics"], scores["signature"])
+    return Evaluation(eval_lang, registers, confusion, found, scores["signature"])
+
+
+def _differ(told: Any, value: float | None) -> bool:
+    """Tell whether a score as told is not the one that follows from the counts."""
+    if value is None or type(told) not in (int, float):
+        return told is not value
+    return abs(told - value) > 1e-9
 
 
 def evaluate_command(record: dict[str, Any], eval_langs: list[str]) -> str:
@@ -167,17 +175,32 @@ def majority_baseline(confusion: np.ndarray) -> np.ndarray:
 
 
 def compare_runs(
-    a: EvaluatedRun, b: EvaluatedRun, eval_lang: str, metric: str, n_resamples: int = 1000
+    a: list[EvaluatedRun], b: list[EvaluatedRun], eval_lang: str, metric: str, n_exchanges: int = 10_000
 ) -> dict[str, float] | None:
-    """Compare two runs by a paired bootstrap on their common test texts; None if they have none or can't be read."""
-    if a.evaluations[eval_lang].signature["test_sha256"] != b.evaluations[eval_lang].signature["test_sha256"]:
+    """Compare two models, each of one training or several, on their common test texts, by comparison.compare.
+
+    None if they have none, or if predictions can't be read. nan where there are too few texts.
+    """
+    evaluations = [run.evaluations[eval_lang] for run in [*a, *b]]
+    if len({(found.signature["test_sha256"], *found.registers) for found in evaluations}) > 1:
         return None
-    registers = tuple(a.evaluations[eval_lang].registers)
+    registers = tuple(evaluations[0].registers)
     try:
-        (gold, predicted_a), (_, predicted_b) = (_label_ids(run.folder, eval_lang, registers) for run in (a, b))
+        ids = [[_label_ids(run.folder, eval_lang, registers) for run in side] for side in (a, b)]
     except (OSError, KeyError):
         return None
-    return intervals.compare(gold, predicted_a, predicted_b, len(registers), metric, n_resamples=n_resamples)
+    answers_a, answers_b = (np.array([found for _, found in side]) for side in ids)
+    return comparison.compare(ids[0][0][0], answers_a, answers_b, len(registers), metric, n_exchanges=n_exchanges)
+
+
+def correlation_of_trainings(same: list[EvaluatedRun], eval_lang: str, metric: str) -> float:
+    """Return intervals.correlation of several trainings on a language; 1, the safe side, without predictions."""
+    registers = tuple(same[0].evaluations[eval_lang].registers)
+    try:
+        ids = [_label_ids(run.folder, eval_lang, registers) for run in same]
+    except (OSError, KeyError):
+        return 1.0
+    return intervals.correlation(ids[0][0], np.array([found for _, found in ids]), len(registers), metric)
 
 
 @functools.lru_cache(maxsize=1000)  # a full grid compares each run's predictions with many others'
