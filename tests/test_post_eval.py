@@ -391,7 +391,9 @@ def test_registers_left_out_are_named(tmp_path):
     ]
     assert few
     markdown = (tmp_path / "tve.md").read_text().replace("\\", "")
-    assert f"fewer than 10 texts, not measured: fi {' '.join(few)}" in markdown
+    assert (
+        f"not measured, with fewer than 10 texts or as the only register with so many: fi {' '.join(few)}" in markdown
+    )
     assert f"the interval rests on an assumption about them: fi {' '.join(few)}" in markdown
 
 

@@ -93,7 +93,10 @@ PHRASES = {
     "too few texts": ("too few\ntexts", "trop peu\nde textes"),
     "too few texts for F1": ("too few texts for F1", "trop peu de textes pour F1"),
     "reg.": ("reg.", "reg."),
-    "left out": ("fewer than 10 texts, not measured", "moins de 10 textes, non mesurés"),
+    "left out": (
+        "not measured, with fewer than 10 texts or as the only register with so many",
+        "non mesurés, de moins de 10 textes ou seuls à en avoir autant",
+    ),
     "assumption": (
         "fewer than 10 texts; the interval rests on an assumption about them",
         "moins de 10 textes ; l’intervalle repose sur une hypothèse à leur sujet",

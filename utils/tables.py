@@ -125,13 +125,17 @@ def notes(panel: Panel, lang: str) -> list[str]:
     """Return what has to be told of a panel: its cells, its registers, its mean."""
     found = footer_lines([panel], lang)
     if panel.metric != "micro_f1":
-        rare = {column: few_texts(panel.gold[column]) for column in panel.columns}
+        left_out = panel.metric == "macro_f1_10"
+        rare = {
+            column: few_texts(gold) if left_out else {r: n for r, n in gold.items() if n < metrics.MIN_TEXTS}
+            for column, gold in ((column, panel.gold[column]) for column in panel.columns)
+        }
         named = ", ".join(
             f"{column} {' '.join(f'{register} ({n})' for register, n in few.items())}"
             for column, few in rare.items()
             if few
         )
-        key = "left out" if panel.metric == "macro_f1_10" else "assumption"
+        key = "left out" if left_out else "assumption"
         found += [f"{label(PHRASES, key, lang)}{':' if lang == 'en' else ' :'} {named}"] if named else []
     if panel.zero_shot:
         found.append(f"{label(PHRASES, 'mean of', lang)} {' '.join(panel.zero_shot)}")
