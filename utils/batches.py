@@ -12,8 +12,8 @@ IGNORED = -100  # the label of a text that is not counted: cross_entropy's ignor
 class ShuffledSampler(torch.utils.data.Sampler):
     """Yield the texts' indices in a new order each epoch, a function of seed and epoch alone.
 
-    Every text comes once per epoch. Batches are drawn at random: batches of similar length are of like registers,
-    and cost other languages accuracy (see README.md, Results). batch_size is the effective one, over all processes
+    Every text comes once per epoch. Batches are drawn at random: of texts of similar length many are of one register,
+    and in a small corpus the same ones would meet each time. batch_size is the effective one, over all processes
     and accumulation steps, so that the texts of one update do not depend on how it is cut. multiple: what the number
     of indices must be a multiple of; index len(lengths), that of a text which does not count, fills it up.
     """

@@ -6,17 +6,18 @@ Dredze 2019). The classifier's head is drawn at random, and has further to go th
 """
 
 import itertools
-import json
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from transformers import PreTrainedModel
 
+from utils.shapes import read_record
+
 
 def is_pretrained(folder: Path) -> bool:
     """Tell whether there is anything to keep in a checkpoint: tiny is made with random weights, and says so."""
-    return not json.loads((folder / "config.json").read_text(encoding="utf-8")).get("random_weights")
+    return not read_record(folder / "config.json", {}, "fetch or copy it anew").get("random_weights")
 
 
 def freeze(model: PreTrainedModel, share: float) -> int:
