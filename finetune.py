@@ -211,8 +211,6 @@ def train_run(args: argparse.Namespace, run: Run, corpus: Path, names: dict[str,
         train_set, validation_set = (
             tokens.tokenize(part, tokenizer, args.max_length, registers) for part in (texts.train, texts.validation)
         )
-        if tokenizer.is_fast:  # else it is saved with the limit, and read back with settings of its own
-            tokenizer.backend_tokenizer.no_truncation()
         log.info(
             "%.1f %% of the training texts have more than %d tokens; the rest of them is not used",
             100 * float(train_set["over"][:].float().mean()),

@@ -86,6 +86,7 @@ def _encode(
     }  # fmt: skip
     if tokenizer.is_fast:
         encoded = tokenizer(texts, **options)
+        tokenizer.backend_tokenizer.no_truncation()  # else it is saved with it, and read as settings of its own
         return encoded["input_ids"], [bool(encoding.overflowing) for encoding in encoded.encodings or ()]
     one_by_one = [tokenizer(text, return_overflowing_tokens=True, **options) for text in texts]
     return [encoded["input_ids"] for encoded in one_by_one], ["overflowing_tokens" in encoded for encoded in one_by_one]
