@@ -278,6 +278,7 @@ def resume(run: Run, settings: dict[str, Any], texts_sha256: str, precision: str
     from utils import checkpoints, classifier
 
     started_file, device = run.checkpoints / "started.json", classifier.describe_device()
+    is_first = int(os.environ.get("RANK", 0)) == 0  # of several processes, which alone writes
     if any(run.checkpoints.glob("checkpoint-*")):
         started = records.read_started(run)
         records.check_same(run, {"training texts": started["texts_sha256"]}, {"training texts": texts_sha256})
@@ -285,20 +286,21 @@ def resume(run: Run, settings: dict[str, Any], texts_sha256: str, precision: str
         if checkpoint:
             if precision == "auto":
                 classifier.check_resumed(started["precision"])
-            if device not in started["devices"]:
+            if device not in started["devices"] and is_first:
                 log.warning("begun on %s, goes on on %s: sums are rounded otherwise", started["devices"][-1], device)
                 runs.write_json(started_file, started | {"devices": [*started["devices"], device]})
             return checkpoint, started["precision"]
     precision = classifier.choose_precision(precision)
-    records.start_anew(run)
-    started = {
-        "settings": settings,
-        "texts_sha256": texts_sha256,
-        "precision": precision,
-        "devices": [device],
-        "slurm_job": records.slurm_job(),
-    }
-    runs.write_json(started_file, started)
+    if is_first:
+        records.start_anew(run)
+        started = {
+            "settings": settings,
+            "texts_sha256": texts_sha256,
+            "precision": precision,
+            "devices": [device],
+            "slurm_job": records.slurm_job(),
+        }
+        runs.write_json(started_file, started)
     return None, precision
 
 
