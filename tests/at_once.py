@@ -31,7 +31,7 @@ import post_eval
 from utils import download_model, runs
 
 LANGS = [f"l{i}" for i in range(19)]
-NAMES = ["--model-name=tiny", "--train-langs=en"]
+NAMES = ["--model-name=tiny", "--train-langs=en", "--threads=1"]  # a pool of threads does not outlive a fork
 
 
 def write_corpus(folder: Path) -> None:
@@ -116,8 +116,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    os.environ |= {"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
-    import torch
-
-    torch.set_num_threads(1)  # a pool of threads does not outlive a fork
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
     sys.exit(main())

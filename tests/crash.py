@@ -41,7 +41,7 @@ SIGNALS = [signal.SIGKILL, signal.SIGTERM, signal.SIGUSR2, signal.SIGINT]
 FAULTS = ("lost", "traceback", "exit code", "left")
 SECONDS = 300  # that no program takes
 TIMES = {"seconds", "validation_seconds", "texts_per_second", "tokens_per_second", "finished", "peak_memory_bytes"}
-QUICK = ["--max-length=32", "--learning-rate=1e-3", "--batch-size=8"]
+QUICK = ["--max-length=32", "--learning-rate=1e-3", "--batch-size=8", "--threads=1"]
 TINY = Path("models") / "pretrained" / "tests--sample-corpus"
 
 
