@@ -332,7 +332,7 @@ def finish(
     card = model_card.model_card(args, run, names, report, best, epochs[-1]["epoch"])
     runs.write_text(run.models / "README.md", card)
     runs.write_json(run.outputs / "train.json", epochs)
-    model_files = records.describe_model(run.models)
+    model_files, devices = records.describe_model(run.models), records.read_started(run)["devices"]
     record = {
         "model_name": args.model_name,
         "train_langs": args.train_langs,
@@ -350,7 +350,8 @@ def finish(
         "model_files": model_files,
         "commit": runs.code_version(),
         "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
-        "devices": records.read_started(run)["devices"],
+        "device": devices[-1],
+        "devices": devices,  # more than one where it was interrupted
         "slurm_job": records.slurm_job(),
         "peak_memory_bytes": classifier.peak_memory(),
         "seconds": round(sum(r["seconds"] + r["validation_seconds"] for r in epochs), 3),

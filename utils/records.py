@@ -22,7 +22,8 @@ STARTED = {
     "precision": re.compile("fp32|bf16|fp16"),
     "devices": [str],
 }
-NOT_SETTINGS = ("subfolder", "overwrite", "corpus_path", "cpu")  # arguments that do not decide what is learnt
+# arguments that do not decide what is learnt; the device that run.json has tells the number of threads
+NOT_SETTINGS = ("subfolder", "overwrite", "corpus_path", "cpu", "threads")
 MODEL_FILES = {str: {"bytes": int, "sha256": str}}
 
 
