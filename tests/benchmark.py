@@ -22,8 +22,8 @@ start-up, not the sums. --shape NAME takes the layers of one of SHAPES with rand
 
 Prints  per way median and range of seconds, texts per second, how many times the first way's seconds it takes, peak
         memory, and the share of the machine's matrix-product peak, in the precision of the way, that real tokens took
-        (6 operations per weight of the encoder and token in training, 2 in evaluation, and attention; padding not
-        counted); --json FILE keeps all, with the losses of each epoch
+        (6 operations per weight of the encoder and token in training, as if all layers were trained, 2 in evaluation,
+        and attention; padding not counted); --json FILE keeps all, with the losses of each epoch
 """
 
 import argparse
