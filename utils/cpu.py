@@ -10,6 +10,7 @@ import functools
 import inspect
 import math
 import sys
+import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -88,6 +89,9 @@ def _weights(query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, 
     return weights
 
 
+_same: weakref.WeakKeyDictionary[PreTrainedModel, bool] = weakref.WeakKeyDictionary()  # by model, once it was tried
+
+
 class Refused(RuntimeError):
     """A call of the attention below that brings what it does not understand."""
 
@@ -157,9 +161,10 @@ def used_in(model: PreTrainedModel, texts: Mapping[str, torch.Tensor]) -> Iterat
     own, training = model.config._attn_implementation, model.training
     dropouts = [module for module in model.modules() if type(module) is torch.nn.Dropout]
     try:
-        if not _is_same(model.eval(), texts):
-            model.set_attn_implementation(own)
-        model.train(training)
+        if model not in _same:
+            _same[model] = _is_same(model.eval(), texts)
+            model.train(training)
+        model.set_attn_implementation(NAME if _same[model] else own)
         for module in dropouts:
             module.forward = functools.partial(_drop, module)  # type: ignore[method-assign]
         yield
