@@ -198,8 +198,6 @@ def train_run(args: argparse.Namespace, run: Run, corpus: Path, names: dict[str,
 
     with classifier.main_process_first():
         checkpoint, precision = resume(run, settings, texts.report["texts_sha256"], precision)
-    if not layers.is_pretrained(checkpoint or download_model.find_checkpoint(args.checkpoint)):
-        args.frozen_layers = 0.0
     if checkpoint is None or not checkpoints.is_over(checkpoints.load_state(checkpoint), args, len(texts.train)):
         if checkpoint:
             model, tokenizer = classifier.load_classifier(checkpoint, registers), classifier.load_tokenizer(checkpoint)

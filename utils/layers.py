@@ -23,9 +23,10 @@ def is_pretrained(folder: Path) -> bool:
 def freeze(model: PreTrainedModel, share: float) -> int:
     """Freeze the embeddings and a share of the encoder's layers, the lowest ones; return how many layers that is.
 
-    share: 0 freezes nothing. Where layers share their weights, as ALBERT's do, the embeddings alone are frozen.
+    share: 0 freezes nothing, and no share does in a model with random weights. Where layers share their weights, as
+    ALBERT's do, the embeddings alone are frozen.
     """
-    if not share:
+    if not share or getattr(model.config, "random_weights", False):
         return 0
     lists = _layer_lists(model)
     if not lists:
