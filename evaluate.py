@@ -18,7 +18,7 @@ the same settings, at the precision that would be used now. The scores are defin
 """
 
 if __name__ == "__main__":  # first: a signal during the imports below is answered too
-    from utils import stop
+    from utils.files import stop
 
     stop.end_on_signals()
 
@@ -32,22 +32,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from utils import (
-    corpus_load,
-    download_model,
-    environment,
-    lock,
-    memory,
-    metrics,
-    options,
-    records,
-    results,
-    runs,
-    shapes,
-)
+from utils import corpus_load, download_model, metrics, options, runs
+from utils.encoder import environment, memory
+from utils.files import lock, records, shapes
 from utils.runs import Run, RunError
+from utils.scores import results
 
-# what is read of run.json here; what post_eval.py reads of it is in utils/results.py
+# what is read of run.json here; what post_eval.py reads of it is in utils/scores/results.py
 RECORD = results.RECORD | {"settings": {"registers": [str], "max_length": int}}
 
 log = logging.getLogger("evaluate")
@@ -115,7 +106,7 @@ def load_model(args: argparse.Namespace, run: Run, record: dict[str, Any], max_l
 
     RunError if it is not the one that was trained.
     """
-    from utils import classifier, proof
+    from utils.encoder import classifier, proof
 
     environment.use_threads(args)
     classifier.check_device()
@@ -157,7 +148,7 @@ def is_done(run: Run, record: dict[str, Any], expected: dict[str, Any]) -> bool:
         return False
     precision = expected["precision"]
     if precision == "auto":
-        from utils import classifier  # which loads torch: only where all else is the same
+        from utils.encoder import classifier  # which loads torch: only where all else is the same
 
         precision = classifier.choose_precision(precision)
     return found.get("precision_used") == precision
@@ -173,7 +164,7 @@ def evaluate_language(
     args: argparse.Namespace,
 ) -> dict[str, Any]:
     """Predict the language's test texts, write its three files, and return its scores."""
-    from utils import classifier, tokens
+    from utils.encoder import classifier, tokens
 
     began = time.monotonic()
     eval_lang, registers = expected["eval_lang"], expected["registers"]
@@ -339,7 +330,7 @@ def evaluate_run(args: argparse.Namespace, run: Run) -> int:
     record = load_record(args, run)
     to_do, failed = languages_to_do(args, run, record, corpus)
     if to_do:
-        from utils import classifier
+        from utils.encoder import classifier
 
         max_length = args.max_length or record["settings"]["max_length"]
         with memory.explained(*memory.LOADING):

@@ -14,7 +14,7 @@ Exit    0 trained, or trained before; 1 unusable corpus, checkpoint or run; 2 wr
 """
 
 if __name__ == "__main__":  # first: a signal during the imports below is answered too
-    from utils import stop
+    from utils.files import stop
 
     stop.end_on_signals()
 
@@ -31,8 +31,11 @@ from typing import Any
 
 import numpy as np
 
-from utils import corpus_load, download_model, environment, lock, memory, metrics, options, records, results, runs
+from utils import corpus_load, download_model, metrics, options, runs
+from utils.encoder import environment, memory
+from utils.files import lock, records
 from utils.runs import Run
+from utils.scores import results
 
 TEXTS_SHOWN, FEWEST_EPOCHS, MOST_EPOCHS = 7_800, 3, 40  # of the default number of epochs
 HEAD_RATE = 5e-4  # the most that the classifier's head learns at, unless the learning rate itself is higher
@@ -177,7 +180,8 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
 
 def train_run(args: argparse.Namespace, run: Run, corpus: Path, names: dict[str, str], settings: dict) -> int:
     """Train the run, or what is left of it; return the exit code. names: those of the registers, by abbreviation."""
-    from utils import checkpoints, classifier, layers, tokens, trainer
+    from utils.encoder import classifier, layers, tokens
+    from utils.training import checkpoints, trainer
 
     registers, precision = list(names), args.precision
     environment.use_threads(args)
@@ -260,7 +264,7 @@ def load_proven(args: argparse.Namespace, registers: list[str], precision: str) 
     """Return model and tokenizer to train, proven, with their first weights, and the precision they are proven in."""
     from transformers import set_seed
 
-    from utils import proof
+    from utils.encoder import proof
 
     set_seed(args.seed)  # the classifier's first weights are drawn as the model is loaded
     source = download_model.find_checkpoint(args.checkpoint)
@@ -273,7 +277,8 @@ def resume(run: Run, settings: dict[str, Any], texts_sha256: str, precision: str
     Makes the run's folders anew if there is nothing to go on from. RunError if what there is was trained on
     other texts.
     """
-    from utils import checkpoints, classifier
+    from utils.encoder import classifier
+    from utils.training import checkpoints
 
     started_file, device = run.checkpoints / "started.json", classifier.describe_device()
     is_first = int(os.environ.get("RANK", 0)) == 0  # of several processes, which alone writes
@@ -315,7 +320,8 @@ def finish(
 
     Needs nothing but the checkpoints, so that it can be done again after an interruption.
     """
-    from utils import checkpoints, classifier, layers, model_card, trainer
+    from utils.encoder import classifier, layers
+    from utils.training import checkpoints, model_card, trainer
 
     state = checkpoints.load_state(checkpoints.newest_checkpoint(run))
     folder = checkpoints.best_checkpoint(run, state)

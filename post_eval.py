@@ -18,12 +18,11 @@ Exit    0 all drawn, 1 nothing to draw, or damaged files (named; the rest is dra
 
 Several base dirs are repetitions of the same grid with other seeds: cells show mean, standard deviation and interval
 over them; what belongs to all of them is written to the folder that holds them. The scores are defined in
-utils/metrics.py, their intervals in utils/intervals.py, comparisons in utils/comparison.py. The same input gives the
-same bytes.
+utils/metrics.py, their intervals and comparisons in utils/scores/. The same input gives the same bytes.
 """
 
 if __name__ == "__main__":  # first: a signal during the imports below is answered too
-    from utils import stop
+    from utils.files import stop
 
     stop.end_on_signals()
 
@@ -38,13 +37,14 @@ import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from utils import options, runs, stop
+from utils import options, runs
+from utils.files import stop
 from utils.runs import RunError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from utils.results import EvaluatedRun
+    from utils.scores.results import EvaluatedRun
 
 METRICS = ("macro_f1_10", "micro_f1", "macro_f1", "precision", "recall")
 PR_SET_PDEATHSIG = 1  # of Linux's prctl.h
@@ -108,7 +108,7 @@ def check_each(parser: argparse.ArgumentParser, option: str, names: list[str] | 
 
 def select(args: argparse.Namespace, kind: str, found: "list[EvaluatedRun]") -> "tuple[list[EvaluatedRun], list[str]]":
     """Return the runs and evaluation languages that the options of this kind of matrix leave."""
-    from utils import results
+    from utils.scores import results
 
     models, mixes, langs = (getattr(args, f"{kind}_{name}") for name in ("models", "train_langs", "eval_langs"))
     check_each(args.parser, f"--{kind}-models", models, list(dict.fromkeys(run.model_name for run in found)))
@@ -124,7 +124,8 @@ def select(args: argparse.Namespace, kind: str, found: "list[EvaluatedRun]") -> 
 
 def draw_confusions(job: "tuple[EvaluatedRun, list[str], argparse.Namespace]") -> None:
     """Draw one run's confusion matrices and write its errors."""
-    from utils import cfm, errors
+    from utils import cfm
+    from utils.scores import errors
 
     run, eval_langs, args = job
     langs = [lang for lang in eval_langs if lang in run.evaluations]
@@ -150,26 +151,27 @@ def save_figure(figure: "Figure", stem: Path, formats: list[str]) -> None:
 
 def draw_transfer(args: argparse.Namespace, found: "list[EvaluatedRun]") -> None:
     """Draw the transfer matrices and write the tables; print them, and name missing evaluations on stderr."""
-    from utils import tables, tve
+    from utils import tve
+    from utils.scores import panels, tables
 
     chosen, eval_langs = select(args, "tve", found)
     folder = Path(os.path.commonpath(args.base_dir))
-    bounds = tve.score_intervals(chosen, eval_langs)
+    bounds = panels.score_intervals(chosen, eval_langs)
     odd = name_odd(chosen, eval_langs)
-    panels = tve.make_panels(chosen, eval_langs, args.tve_metrics, len(args.base_dir), bounds)
-    save_figure(tve.draw_panels(panels, len(args.tve_metrics), args.labels), folder / "tve", args.format)
+    matrices = panels.make_panels(chosen, eval_langs, args.tve_metrics, len(args.base_dir), bounds)
+    save_figure(tve.draw_panels(matrices, len(args.tve_metrics), args.labels), folder / "tve", args.format)
     runs.write_text(folder / "tve.csv", tables.long_table(chosen, eval_langs, bounds, odd))
     runs.write_text(folder / "per_register.csv", tables.register_table(chosen, eval_langs))
-    runs.write_text(folder / "tve.tex", tables.latex_table(panels, args.labels))
-    runs.write_text(folder / "tve.md", tables.markdown_table(panels, args.labels))
-    print(tables.terminal_table(panels, args.labels))
+    runs.write_text(folder / "tve.tex", tables.latex_table(matrices, args.labels))
+    runs.write_text(folder / "tve.md", tables.markdown_table(matrices, args.labels))
+    print(tables.terminal_table(matrices, args.labels))
     name_missing(chosen, eval_langs)
     log.info("%s: tve.%s, tve.md, tve.tex, tve.csv, per_register.csv", runs.shown(folder), ", tve.".join(args.format))
 
 
 def name_odd(chosen: "list[EvaluatedRun]", eval_langs: list[str]) -> dict[tuple[Path, str], str]:
     """Return and name the evaluations that can't be compared with the others of their column or panel."""
-    from utils import comparable
+    from utils.scores import comparable
 
     odd: dict[tuple[Path, str], str] = {}
     for panel in dict.fromkeys((run.subfolder, run.model_name) for run in chosen):
@@ -185,7 +187,7 @@ def name_odd(chosen: "list[EvaluatedRun]", eval_langs: list[str]) -> dict[tuple[
 
 def name_missing(chosen: "list[EvaluatedRun]", eval_langs: list[str]) -> None:
     """Name the evaluations that are missing, with the command that fills each run's gaps."""
-    from utils import results
+    from utils.scores import results
 
     for run in chosen:
         missing = [lang for lang in eval_langs if lang not in run.evaluations]
@@ -211,7 +213,7 @@ def compare(args: argparse.Namespace, found: "list[EvaluatedRun]") -> None:
 
 
 def compare_metric(names: list[str], a: "list[EvaluatedRun]", b: "list[EvaluatedRun]", metric: str) -> None:
-    from utils import comparable, comparison, results
+    from utils.scores import comparable, comparison, results
 
     shown: dict[str, tuple[list[EvaluatedRun], list[EvaluatedRun], dict[str, float]]] = {}
     for lang in (lang for lang in results.languages(a) if lang in results.languages(b)):
@@ -244,7 +246,7 @@ def compare_metric(names: list[str], a: "list[EvaluatedRun]", b: "list[Evaluated
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    from utils import results
+    from utils.scores import results
 
     found, damaged = results.find_runs(args.base_dir)
     if not found and not damaged:
@@ -266,7 +268,8 @@ def draw(args: argparse.Namespace, found: "list[EvaluatedRun]") -> None:
 
     from tqdm import tqdm
 
-    from utils import cfm, errors  # noqa: F401  # loaded once here, not in each process
+    from utils import cfm  # noqa: F401  # loaded once here, not in each process
+    from utils.scores import errors  # noqa: F401  # loaded once here, not in each process
 
     chosen, eval_langs = ([], []) if args.ignore_cfm else select(args, "cfm", found)
     plain_args = argparse.Namespace(**{key: value for key, value in vars(args).items() if key != "parser"})

@@ -8,7 +8,7 @@
 #SBATCH --time=04:00:00
 #SBATCH --requeue                # preempted, or its node lost: start again, with the languages that are left
 #SBATCH --open-mode=append       # and keep the log of the starts before
-#SBATCH --signal=B:USR2@300      # five minutes before the time limit: stop, and go on in a new turn (utils/job.sh)
+#SBATCH --signal=B:USR2@300      # five minutes before the time limit: stop, and go on in a new turn (utils/cluster/job.sh)
 #
 # Evaluate one fine-tuned model on all eval_langs, in one process. Submitted by submit_eval_jobs.sh, or by hand:
 #
@@ -23,10 +23,10 @@ eval_langs=("al" "ar" "ca" "de" "en" "es" "fa" "fi" "fr" "hi" "id" "jp" "no" "pt
 
 set -euo pipefail
 root=$(dirname "${BASH_SOURCE[0]}")
-if [[ ! -f $root/utils/job.sh ]]; then # a job runs Slurm's copy of this file; Slurm knows where it came from
+if [[ ! -f $root/utils/cluster/job.sh ]]; then # a job runs Slurm's copy of this file; Slurm knows where it came from
     root=$(scontrol show job "$SLURM_JOB_ID" | sed -n 's|^ *Command=\(.*/\)run_eval\.sh.*|\1|p')
 fi
-source "$root/utils/job.sh"
+source "$root/utils/cluster/job.sh"
 
 read_arguments run_eval.sh "$@"
 shift 2

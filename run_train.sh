@@ -8,7 +8,7 @@
 #SBATCH --time=24:00:00
 #SBATCH --requeue                # preempted, or its node lost: start again, from the last checkpoint
 #SBATCH --open-mode=append       # and keep the log of the starts before
-#SBATCH --signal=B:USR2@300      # five minutes before the time limit: save, and go on in a new turn (utils/job.sh)
+#SBATCH --signal=B:USR2@300      # five minutes before the time limit: save, and go on in a new turn (utils/cluster/job.sh)
 #
 # Fine-tune one model on one training mix. Submitted by submit_train_jobs.sh, or by hand:
 #
@@ -19,10 +19,10 @@
 # The options of finetune.py: python finetune.py --help. Exit: as finetune.py.
 set -euo pipefail
 root=$(dirname "${BASH_SOURCE[0]}")
-if [[ ! -f $root/utils/job.sh ]]; then # a job runs Slurm's copy of this file; Slurm knows where it came from
+if [[ ! -f $root/utils/cluster/job.sh ]]; then # a job runs Slurm's copy of this file; Slurm knows where it came from
     root=$(scontrol show job "$SLURM_JOB_ID" | sed -n 's|^ *Command=\(.*/\)run_train\.sh.*|\1|p')
 fi
-source "$root/utils/job.sh"
+source "$root/utils/cluster/job.sh"
 
 read_arguments run_train.sh "$@"
 shift 2

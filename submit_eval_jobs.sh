@@ -21,7 +21,7 @@ models=("mbert" "xlmr" "glot500")
 langs=("en" "fi" "fr" "sv" "en-fi" "en-fr" "en-sv" "fi-fr" "fi-sv" "fr-sv" "id" "ru" "tr" "de")
 subfolder=""
 
-source "$(dirname "${BASH_SOURCE[0]}")/utils/submit.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/utils/cluster/submit.sh"
 parse_options "$@"
 source utils/load_env.sh
 run_grid eval

@@ -3,7 +3,7 @@
 #
 #   bash tests/run.sh [--with-slurm] [pytest options]        bash tests/run.sh -k corpus
 #
-# The tests in tests/slurm/ need root and Slurm's programs; else they are skipped, and the last line says so. With
+# The tests in tests/cluster/ need root and Slurm's programs; else they are skipped, and the last line says so. With
 # --with-slurm, Slurm is installed from Debian's packages first.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -24,7 +24,7 @@ ruff check .
 ruff format --check .
 mypy --no-error-summary
 # left out: braces around every variable; a warning for every "if [[ $(command) … ]]"
-shellcheck --external-sources --enable=all --exclude=SC2250,SC2312 ./*.sh utils/*.sh tests/*.sh .ci/run
+shellcheck --external-sources --enable=all --exclude=SC2250,SC2312 ./*.sh utils/*.sh utils/*/*.sh tests/*.sh .ci/run
 python -m pytest "$@"
-why_not=$(PYTHONPATH=tests/slurm python -c 'import cluster; print(cluster.why_not())')
-if [[ -n $why_not ]]; then echo "the tests in tests/slurm/ were skipped: $why_not"; fi
+why_not=$(PYTHONPATH=tests/cluster python -c 'import cluster; print(cluster.why_not())')
+if [[ -n $why_not ]]; then echo "the tests in tests/cluster/ were skipped: $why_not"; fi

@@ -9,8 +9,9 @@ import sys
 import pytest
 from conftest import ROOT, SAMPLE_CORPUS
 
-from utils import classifier, corpus_load, tokens
+from utils import corpus_load
 from utils.corpus_load import CorpusError, load_training_texts, read_file
+from utils.encoder import classifier, tokens
 
 REGISTERS = ["IN", "OP", "LY"]
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, SAMPLE_CORPUS
 
-from utils import classifier, corpus_load, download_model, runs
+from utils import corpus_load, download_model, runs
+from utils.encoder import classifier
 from utils.runs import RunError
 
 REPOSITORY = "some-lab/small-xlmr"

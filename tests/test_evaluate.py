@@ -11,7 +11,8 @@ from conftest import REGISTERS
 
 import evaluate
 import finetune
-from utils import classifier, corpus_load, metrics, runs
+from utils import corpus_load, metrics, runs
+from utils.encoder import classifier
 from utils.runs import RunError, run_paths
 
 LANGS = [f"l{i}" for i in range(19)]

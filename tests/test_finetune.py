@@ -15,8 +15,10 @@ from transformers import set_seed
 
 import evaluate
 import finetune
-from utils import classifier, corpus_load, metrics, runs, tokens, trainer
+from utils import corpus_load, metrics, runs
+from utils.encoder import classifier, tokens
 from utils.runs import run_paths
+from utils.training import trainer
 
 # ---- it learns ----
 

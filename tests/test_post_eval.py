@@ -12,7 +12,8 @@ from conftest import ROOT
 from make_grid import REGISTERS, make_evaluation, make_run
 
 import post_eval
-from utils import cfm, metrics, results, runs, tables, tve
+from utils import cfm, metrics, runs, tve
+from utils.scores import panels, results, tables
 
 LANGS = ["en", "fi", "fr", "sv"]
 FILES = ["per_register.csv", "tve.csv", "tve.md", "tve.png", "tve.tex"]
@@ -44,8 +45,8 @@ def read_csv(path):
 
 def panels_of(base_dirs, metric="macro_f1", langs=LANGS):
     found, _ = results.find_runs(base_dirs)
-    bounds = tve.score_intervals(found, langs)
-    return tve.make_panels(found, langs, [metric], len(base_dirs), bounds)
+    bounds = panels.score_intervals(found, langs)
+    return panels.make_panels(found, langs, [metric], len(base_dirs), bounds)
 
 
 def test_by_default_everything_is_drawn(grid):
@@ -141,7 +142,7 @@ def test_the_zero_shot_mean_is_over_the_same_languages_for_every_row_and_not_for
             assert mean.score == pytest.approx((row.cells["fi"].score + row.cells["sv"].score) / 2)
             widths = [row.cells[lang].high - row.cells[lang].low for lang in ("fi", "sv")]
             assert mean.low < mean.score < mean.high and mean.high - mean.low < min(widths)
-    assert tve.zero_shot_languages(panel.rows, ["en", "fr"]) == []
+    assert panels.zero_shot_languages(panel.rows, ["en", "fr"]) == []
 
 
 def test_damaged_files_are_named_the_rest_is_drawn_and_the_exit_code_is_1(grid, caplog):
@@ -193,9 +194,9 @@ def test_seeds_give_mean_and_standard_deviation_and_say_how_many(tmp_path):
     cell = panel.rows[0].cells["fi"]
     assert cell.score == pytest.approx(np.mean(scores)) and cell.sd == pytest.approx(np.std(scores, ddof=1))
     assert cell.low < cell.score < cell.high
-    assert tve.cell_text(cell, "en", 3)[1] == "3 seeds" and "–" in tve.cell_text(cell, "en", 3)[2]
-    assert tve.cell_text(cell, "en", 3)[1] in tables.markdown_table([panel], "en")
-    assert tve.cell_text(panel.rows[0].cells["sv"], "en", 3)[1] == "2 of 3 seeds"
+    assert panels.cell_text(cell, "en", 3)[1] == "3 seeds" and "–" in panels.cell_text(cell, "en", 3)[2]
+    assert panels.cell_text(cell, "en", 3)[1] in tables.markdown_table([panel], "en")
+    assert panels.cell_text(panel.rows[0].cells["sv"], "en", 3)[1] == "2 of 3 seeds"
     assert post_eval.main(["--base-dir", *map(str, base_dirs), "--jobs=1"]) == 0
     assert (tmp_path / "tve.png").is_file() and len(read_csv(tmp_path / "tve.csv")) == 5
 
@@ -216,7 +217,7 @@ def test_tables_and_figures_show_the_same_digits(grid):
         )
     shown = {text.get_text() for ax in tve.draw_panels(panels_of([grid]), 1, "en").axes for text in ax.texts}
     for cell in (cell for panel in panels_of([grid]) for row in panel.rows for cell in row.cells.values()):
-        assert set(tve.cell_text(cell, "en", 1)) <= shown
+        assert set(panels.cell_text(cell, "en", 1)) <= shown
 
 
 def test_the_baseline_always_answers_the_largest_gold_register():
@@ -342,7 +343,7 @@ def test_what_cannot_be_compared_is_named_marked_and_left_out(grid, caplog, diff
     assert f"xlmr-en on fi: not comparable, left out of means and bests: {key} {difference[key]}" in caplog.text
     panel = next(panel for panel in panels_of([grid]) if panel.model_name == "xlmr")
     assert panel.rows[0].cells["fi"].odd and not panel.rows[1].cells["fi"].odd
-    assert panel.zero_shot == ["sv"] and "†" in tve.cell_text(panel.rows[0].cells["fi"], "en", 1)[0]
+    assert panel.zero_shot == ["sv"] and "†" in panels.cell_text(panel.rows[0].cells["fi"], "en", 1)[0]
     row = next(
         r for r in read_csv(grid / "tve.csv") if (r["model"], r["train_langs"], r["eval_lang"]) == ("xlmr", "en", "fi")
     )

@@ -138,7 +138,7 @@ def test_every_command_is_run_or_parsed_by_a_test():
 
 
 def test_the_example_on_new_text_runs(root, tiny, tmp_path):
-    from utils import classifier
+    from utils.encoder import classifier
 
     folder = tmp_path / "models" / "demo" / "tiny-en-fr"
     classifier.load_classifier(tiny, ["HI", "JN"]).save_pretrained(folder)
@@ -177,7 +177,7 @@ def tidy(message):
 
 
 def python_messages():
-    for path in itertools.chain(ROOT.glob("*.py"), ROOT.glob("utils/*.py")):
+    for path in itertools.chain(ROOT.glob("*.py"), ROOT.glob("utils/**/*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and node.args:
                 name = ast.unparse(node.func)
@@ -188,7 +188,7 @@ def python_messages():
 
 
 def bash_messages():
-    for path in itertools.chain(ROOT.glob("*.sh"), ROOT.glob("utils/*.sh")):
+    for path in itertools.chain(ROOT.glob("*.sh"), ROOT.glob("utils/**/*.sh")):
         for line in path.read_text(encoding="utf-8").splitlines():
             found = re.search(r'usage_error "([^"]*)"|echo "([^"]*)" >&2|echo "([^"]*turns[^"]*)"', line)
             if found:

@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from utils.labels import LANGUAGES, PHRASES, REGISTERS, label, number
-from utils.results import EvaluatedRun, Evaluation
+from utils.scores.labels import LANGUAGES, PHRASES, REGISTERS, label, number
+from utils.scores.results import EvaluatedRun, Evaluation
 
 COLUMNS = 4
 PANEL = 3.4  # inches, width and height

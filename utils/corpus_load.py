@@ -25,9 +25,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils import tsv
+from utils.files import tsv
+from utils.files.tsv import UNUSED, CorpusError
 from utils.runs import ROOT, UNPRINTABLE
-from utils.tsv import UNUSED, CorpusError
 
 CORPUS_PATH = "../register-corpus"  # where the corpus lies, relative to this repository
 

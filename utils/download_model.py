@@ -24,7 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 if __name__ == "__main__":  # first: a signal during the imports below is answered too
-    from utils import stop
+    from utils.files import stop
 
     stop.end_on_signals()
 
@@ -38,7 +38,8 @@ import shutil
 import subprocess
 from typing import Any
 
-from utils import corpus_load, options, runs, shapes
+from utils import corpus_load, options, runs
+from utils.files import shapes
 from utils.runs import PRETRAINED, ROOT, RunError
 
 MODEL2CHCKPT = ROOT / "utils" / "model2chckpt.json"
@@ -297,7 +298,7 @@ def make_tiny(corpus: Path, folder: Path) -> None:
         vocab_size=tokenizer.get_vocab_size(), pad_token_id=wrapped.pad_token_id,
         hidden_size=128, num_hidden_layers=2, num_attention_heads=2, intermediate_size=256,
     )  # fmt: skip
-    config.random_weights = True  # utils/layers.py freezes none of them
+    config.random_weights = True  # utils/encoder/layers.py freezes none of them
     BertModel(config).save_pretrained(folder)
 
 

@@ -20,7 +20,7 @@ and over a test set:
     recall       the mean of recall over the same registers as macro_f1
 
 What a model does with a register can't be told from two or three texts: macro_f1_10 leaves such registers
-out, and its interval (utils/intervals.py) is narrow enough to be used. The texts it leaves out are still read:
+out, and its interval (utils/scores/intervals.py) is narrow enough to be used. The texts it leaves out are still read:
 those predicted as one of its registers cost that register precision.
 
 A register without gold texts is left out of all means, even if some text was wrongly predicted

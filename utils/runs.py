@@ -12,7 +12,7 @@ joined by "-" in the order given, and everything about it lies in two folders of
         eval.json                 all of eval/, put together; can always be rebuilt
         cfm.png, errors/LANG.tsv  drawn and listed by post_eval.py
         train.txt, eval.txt       logs of the submit scripts' jobs
-        .lock                     who works on the run, while somebody does (utils/lock.py)
+        .lock                     who works on the run, while somebody does (utils/files/lock.py)
     models/[SUBFOLDER/]MODEL-LANGS/
         model.safetensors, config.json, tokenizer…, README.md
         checkpoints/              of an unfinished training, with the settings it was started with
@@ -38,7 +38,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, NoReturn
 
-from utils import stop
+from utils.files import stop
 
 ROOT = Path(__file__).resolve().parent.parent
 PRETRAINED = ROOT / "models" / "pretrained"  # what download_model.py writes: no run's subfolder

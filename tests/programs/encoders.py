@@ -1,0 +1,271 @@
+"""The table of encoders in the READMEs: each architecture, with random weights, goes through the whole chain.
+
+    python tests/programs/encoders.py         prints the table, English or with --lang fr French
+    python tests/programs/encoders.py logits  our attention of a CPU against the model's own
+
+Each is made as small as it can be, from a config of its own, with the tokenizer of `tiny`: no checkpoint is fetched, so
+that what is shown is the architecture, in this version of transformers, and not a checkpoint that somebody published.
+"""
+
+import argparse
+import csv
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import transformers
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+import evaluate
+import finetune
+from utils import corpus_load, download_model, runs
+from utils.encoder import classifier, cpu, proof, tokens
+from utils.runs import RunError
+from utils.training import trainer
+
+SAMPLE_CORPUS = ROOT / "tests" / "sample-corpus"
+PRECISIONS = ("fp32", "bf16")
+LAYERS = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+POSITIONS = {"max_position_embeddings": 514}  # RoBERTa's family: 512, from after the padding's
+DECODER = {**LAYERS, "num_key_value_heads": 2, "head_dim": 8}
+T5 = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
+XLM = {"emb_dim": 32, "n_layers": 2, "n_heads": 4, "max_position_embeddings": 512, "n_langs": 1}
+
+
+class Encoder(NamedTuple):
+    """An architecture. kind: of its config, without Config; checkpoint: one that was published, and its languages."""
+
+    kind: str
+    checkpoint: str
+    options: dict[str, Any]
+    langs: str = ""  # where it is not multilingual
+
+
+ENCODERS = {
+    "BERT": Encoder("Bert", "google-bert/bert-base-multilingual-cased", LAYERS),
+    "RoBERTa": Encoder("Roberta", "FacebookAI/roberta-base", LAYERS | POSITIONS, "en"),
+    "XLM-R": Encoder("XLMRoberta", "FacebookAI/xlm-roberta-base", LAYERS | POSITIONS),
+    "XLM-R XL": Encoder("XLMRobertaXL", "facebook/xlm-roberta-xl", LAYERS | POSITIONS),
+    "CamemBERT": Encoder("Camembert", "almanach/camembert-base", LAYERS | POSITIONS, "fr"),
+    "DistilBERT": Encoder(
+        "DistilBert",
+        "distilbert/distilbert-base-multilingual-cased",
+        {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64},
+    ),
+    "ELECTRA": Encoder("Electra", "google/electra-base-discriminator", LAYERS | {"embedding_size": 16}, "en"),
+    "ALBERT": Encoder("Albert", "albert/albert-base-v2", LAYERS | {"embedding_size": 16}, "en"),
+    "DeBERTa-v2": Encoder(
+        "DebertaV2",
+        "microsoft/mdeberta-v3-base",
+        LAYERS | {"relative_attention": True, "position_buckets": 16, "pos_att_type": ["p2c", "c2p"]},
+    ),
+    "MPNet": Encoder("MPNet", "microsoft/mpnet-base", LAYERS | POSITIONS, "en"),
+    "RemBERT": Encoder("RemBert", "google/rembert", LAYERS | {"input_embedding_size": 16}),
+    "XLM": Encoder("XLM", "FacebookAI/xlm-mlm-100-1280", XLM),
+    "X-MOD": Encoder("Xmod", "facebook/xmod-base", LAYERS | POSITIONS | {"languages": ["en_XX"]}),
+    "X-MOD, `default_language` in its config": Encoder(
+        "Xmod", "facebook/xmod-base", LAYERS | POSITIONS | {"languages": ["en_XX"], "default_language": "en_XX"}
+    ),
+    "BigBird": Encoder("BigBird", "google/bigbird-roberta-base", LAYERS, "en"),
+    "Longformer": Encoder(
+        "Longformer", "allenai/longformer-base-4096", LAYERS | POSITIONS | {"attention_window": 32}, "en"
+    ),
+    "ModernBERT": Encoder("ModernBert", "jhu-clsp/mmBERT-base", LAYERS | {"num_hidden_layers": 4}),
+    "EuroBERT": Encoder("EuroBert", "EuroBERT/EuroBERT-210m", LAYERS | {"num_key_value_heads": 2}),
+    "NomicBERT": Encoder("NomicBert", "nomic-ai/nomic-embed-text-v1.5", LAYERS | {"head_dim": 8}, "en"),
+    "Jina v3": Encoder("JinaEmbeddingsV3", "jinaai/jina-embeddings-v3", LAYERS),
+    "Gemma 3": Encoder(
+        "Gemma3Text",
+        "google/embeddinggemma-300m",
+        DECODER | {"use_bidirectional_attention": True, "sliding_window": 16, "num_hidden_layers": 3},
+    ),
+    "Gemma 2": Encoder("Gemma2", "google/gemma-2-2b", DECODER | {"sliding_window": 16}),
+    "Qwen3": Encoder("Qwen3", "Qwen/Qwen3-Embedding-0.6B", DECODER),
+    "T5": Encoder("T5", "google-t5/t5-base", T5, "en fr de ro"),
+    "mT5": Encoder("MT5", "google/mt5-base", T5),
+    "CANINE": Encoder(
+        "Canine", "google/canine-s", LAYERS | {"max_position_embeddings": 2048, "num_hash_buckets": 2048}
+    ),
+}
+
+
+def make(name: str, folder: Path) -> Path:
+    """Write a checkpoint of an encoder with random weights: a bare encoder, as those published; return the folder."""
+    encoder = ENCODERS[name]
+    options = dict(encoder.options)
+    if name == "CANINE":
+        tokenizer: Any = transformers.CanineTokenizer()
+    else:
+        tokenizer = classifier.load_tokenizer(download_model.find_checkpoint("./tests/sample-corpus"))
+        special = {"pad": "pad", "cls": "cls", "sep": "sep", "bos": "cls", "eos": "sep", "decoder_start": "pad"}
+        options |= {f"{key}_token_id": getattr(tokenizer, f"{token}_token_id") for key, token in special.items()}
+        options["vocab_size"] = len(tokenizer)
+    config = getattr(transformers, f"{encoder.kind}Config")(**options)
+    torch.manual_seed(0)
+    transformers.AutoModel.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+# ---- the chain ----
+
+
+def write_corpus(folder: Path) -> Path:
+    """Write two training texts and a test text per register of the sample corpus's English; return the folder."""
+    registers = corpus_load.load_registers(SAMPLE_CORPUS)
+    (folder / "info").mkdir(parents=True)
+    shutil.copy(SAMPLE_CORPUS / "info" / "reg_abbv.json", folder / "info")
+    for split, n_texts in (("train", 3), ("test", 1)):
+        texts = corpus_load.read_file(SAMPLE_CORPUS, split, "en", registers).texts
+        rows = [
+            (register, text)
+            for register in registers
+            for text in [text.text for text in texts if text.register == register][:n_texts]
+        ]
+        (folder / "corpus" / split).mkdir(parents=True)
+        with open(folder / "corpus" / split / "en.tsv", "w", encoding="utf-8", newline="") as file:
+            csv.writer(file, delimiter="\t", lineterminator="\n").writerows(rows)
+    return folder
+
+
+def go_through(name: str, root: Path, corpus: Path) -> str:
+    """Take an encoder through the whole chain in root, which stands in for the repository; return its precision.
+
+    RunError where it is refused; AssertionError where the chain is not what it must be.
+    """
+    runs.ROOT = root
+    run = ["--model-name=x", "--train-langs=en", f"--corpus-path={corpus}", "--threads=1"]
+    training = [*run, f"--checkpoint={make(name, root / 'checkpoint')}", "--num-epochs=2", "--max-length=64"]
+    training += ["--batch-size=8", "--learning-rate=1e-3"]
+    assert finetune.main(training) == 0
+    undisturbed, resumed = runs.run_paths("x", ["en"]), runs.run_paths("x", ["en"], "killed")
+    training.append("--subfolder=killed")
+    assert kill_after_an_epoch(training) == -signal.SIGKILL and any(resumed.checkpoints.glob("checkpoint-*"))
+    assert finetune.main(training) == 0
+    weights = [runs.sha256_of(found.models / "model.safetensors") for found in (undisturbed, resumed)]
+    assert weights[0] == weights[1], "the training that was killed ends with other weights"
+    assert evaluate.main([*run, "--eval-lang=en"]) == 0 and undisturbed.predictions("en").is_file()
+    classify = transformers.pipeline("text-classification", model=str(undisturbed.models), top_k=None)
+    registers = set(corpus_load.load_registers(corpus))
+    for answer in classify(["A text.", "Another text, which is longer than the first of the two."], batch_size=2):
+        assert {label["label"] for label in answer} == registers
+        assert abs(sum(label["score"] for label in answer) - 1) < 1e-5
+    return json.loads((undisturbed.outputs / "run.json").read_text())["precision"]
+
+
+def kill_after_an_epoch(training: list[str]) -> int:
+    """Train in a process that is killed as soon as its first checkpoint is whole; return its exit code."""
+    process = os.fork()  # of this one, which has imported all that takes long
+    if not process:
+        try:
+            seal = trainer.seal_checkpoint
+            trainer.seal_checkpoint = lambda folder: (seal(folder), os.kill(os.getpid(), signal.SIGKILL))
+            finetune.main(training)
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+# ---- logits ----
+
+
+def differences(name: str, folder: Path, n_batches: int) -> tuple[dict[str, float], int] | None:
+    """Compare our attention with the model's own eager attention, on padded batches of unlike lengths.
+
+    Returns for each precision the largest difference of two logits, as a share of the largest logit, and the number of
+    logits that are not finite; None where the model keeps its own attention, or does not work.
+    """
+    tokenizer = classifier.load_tokenizer(make(name, folder))
+    model = classifier.load_classifier(folder, list("ABCDEFGH")).eval()
+    for weight in model.parameters():
+        weight.data *= 4 if weight.ndim == 2 else 1  # at first, weights are so small that attention hardly matters
+    largest = {precision: 0.0 for precision in PRECISIONS if not proof.fault(model, tokenizer, precision)}
+    if not largest:
+        return None
+    with cpu.used_in(model, tokens.two_texts(tokenizer, 128)):
+        if model.config._attn_implementation != cpu.NAME:
+            return None
+    not_finite, generator = 0, torch.Generator().manual_seed(0)
+    special = {tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.sep_token_id, tokenizer.cls_token_id}
+    for _ in range(n_batches):
+        lengths = [int(torch.randint(1, longest, (), generator=generator)) for longest in (200, 60, 8)]
+        input_ids = torch.randint(
+            max(number or 0 for number in special) + 1, 4000, (3, max(lengths)), generator=generator
+        )
+        mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+        batch = {"input_ids": input_ids.masked_fill(~mask, tokenizer.pad_token_id), "attention_mask": mask.long()}
+        with torch.inference_mode():
+            for precision in largest:
+                answers = []
+                for attention in ("eager", cpu.NAME):
+                    model.set_attn_implementation(attention)
+                    answers.append(classifier.answer(model, batch, precision))
+                own, ours = answers
+                not_finite += int((~ours.isfinite()).sum())
+                largest[precision] = max(largest[precision], float((own - ours).abs().max() / own.abs().max()))
+    return largest, not_finite
+
+
+# ---- the table ----
+
+HEADINGS = {
+    "en": ("architecture", "a checkpoint of it", "works"),
+    "fr": ("architecture", "un de ses checkpoints", "marche"),
+}
+REFUSED = {"en": "no:", "fr": "non\u00a0:"}
+WORKS = {"en": {"bf16": "yes", "fp32": "in fp32 only"}, "fr": {"bf16": "oui", "fp32": "en fp32 seulement"}}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", choices=("table", "logits"), default="table")
+    parser.add_argument("--lang", choices=("en", "fr"), default="en", help="language of the table")
+    parser.add_argument("--encoders", nargs="+", choices=ENCODERS, default=list(ENCODERS), metavar="NAME")
+    parser.add_argument("--batches", type=int, default=20, metavar="N", help="of logits compared per architecture")
+    args = parser.parse_args(argv)
+    logging.getLogger("datasets").setLevel(logging.ERROR)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = write_corpus(Path(folder) / "corpus")
+        print(
+            "|", " | ".join(HEADINGS[args.lang] if args.what == "table" else ("architecture", *PRECISIONS, "nan")), "|"
+        )
+        print("|---" * (3 if args.what == "table" else 4) + "|")
+        for number, name in enumerate(args.encoders):
+            root = Path(folder) / str(number)
+            if args.what == "logits":
+                found = differences(name, root, args.batches)
+                cells = ["its own"] * 3
+                if found:
+                    cells = [*(f"{found[0][p]:.1e}" if p in found[0] else "" for p in PRECISIONS), found[1]]
+                print("|", " | ".join(map(str, [name, *cells])), "|", flush=True)
+            else:
+                try:
+                    works = WORKS[args.lang][go_through(name, root, corpus)]
+                except RunError as error:
+                    works = f"{REFUSED[args.lang]} `{told(error)}`"
+                print(row(name, works), flush=True)
+    return 0
+
+
+def row(name: str, works: str) -> str:
+    encoder = ENCODERS[name]
+    return f"| {name} | `{encoder.checkpoint}`{encoder.langs and f' ({encoder.langs})'} | {works} |"
+
+
+def told(error: RunError) -> str:
+    """Return what was found in a trial, without its place and remedy."""
+    return str(error).partition("found in a trial ")[2].rpartition(";")[0].replace("`", "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""Write the results of a full grid with random predictions, to try and time post_eval.py on.
+
+    python tests/programs/make_grid.py FOLDER [--models 3] [--texts 400]
+
+Writes the files of 3 models x 14 training mixes x 19 evaluation languages, as finetune.py and
+evaluate.py write them, to FOLDER/MODEL-LANGS/. No model is trained; a file says so: made.txt.
+"""
+
+import argparse
+import csv
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[above]) for above in (1, 2)]
+
+from utils import metrics, runs
+
+REGISTERS = ["IN", "OP", "RN", "JN", "HI", "LY", "ND", "AD"]
+MODELS = ["mbert", "xlmr", "glot500"]
+MIXES = ["en", "fi", "fr", "sv", "en-fi", "en-fr", "en-sv", "fi-fr", "fi-sv", "fr-sv", "id", "ru", "tr", "de"]
+LANGS = [
+    "al",
+    "ar",
+    "ca",
+    "de",
+    "en",
+    "es",
+    "fa",
+    "fi",
+    "fr",
+    "hi",
+    "id",
+    "jp",
+    "no",
+    "pt",
+    "ru",
+    "sv",
+    "tr",
+    "ur",
+    "zh",
+]
+
+
+def make_run(folder: Path, model: str, mix: str, langs: list[str], n_texts: int, rng: np.random.Generator) -> None:
+    """Write one run with random predictions, right with a probability of 0.5 to 0.9 by language."""
+    train = {lang: dict.fromkeys(REGISTERS, 0) for lang in mix.split("-")}
+    for counts in train.values():
+        counts.update(zip(REGISTERS, rng.integers(20, 400, len(REGISTERS)).tolist(), strict=True))
+    for lang in langs:
+        make_evaluation(folder, model, mix, lang, n_texts, rng)
+    record = {
+        "model_name": model,
+        "train_langs": mix.split("-"),
+        "subfolder": "",
+        "weights_sha256": "made",
+        "corpus": {"path": "", "train": train},
+    }
+    runs.write_json(folder / "run.json", record)
+
+
+def make_evaluation(folder: Path, model: str, mix: str, lang: str, n_texts: int, rng: np.random.Generator) -> None:
+    shares = np.random.default_rng(LANGS.index(lang) if lang in LANGS else 99).dirichlet(np.ones(len(REGISTERS)))
+    gold = np.random.default_rng(1).choice(len(REGISTERS), n_texts, p=shares)  # the same texts for every run
+    logits = rng.normal(size=(n_texts, len(REGISTERS)))
+    logits[np.arange(n_texts), gold] += rng.uniform(1.5, 3)
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    predicted = probabilities.argmax(axis=1)
+    confusion = metrics.count_confusions(gold, predicted, len(REGISTERS))
+    table = io.StringIO()
+    writer = csv.writer(table, delimiter="\t", lineterminator="\n")
+    writer.writerow(["row", "gold", "predicted", *REGISTERS])
+    for row, (g, p, values) in enumerate(zip(gold, predicted, probabilities, strict=True), start=1):
+        writer.writerow([row, REGISTERS[g], REGISTERS[p], *(f"{value:.6f}" for value in values)])
+    run = runs.Run(folder.name, folder, folder)
+    runs.write_text(run.predictions(lang), table.getvalue())
+    counts = {"eval_lang": lang, "registers": REGISTERS, "rows": "gold", "columns": "predicted"}
+    runs.write_json(run.confusions(lang), {**counts, "counts": confusion.tolist()})
+    names = {"model_name": model, "train_langs": mix.split("-"), "eval_lang": lang}
+    scores = {
+        "eval_lang": lang,
+        "n": n_texts,
+        "metrics": metrics.all_metrics(confusion),
+        "sha256": {"predictions": runs.sha256_of(run.predictions(lang)), "cfm": runs.sha256_of(run.confusions(lang))},
+        "signature": {**names, "weights_sha256": "made", "test_sha256": f"made-{lang}"},
+    }
+    runs.write_json(run.scores(lang), scores)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--models", type=int, default=3, choices=(1, 2, 3))
+    parser.add_argument("--texts", type=int, default=400)
+    args = parser.parse_args()
+    rng = np.random.default_rng(0)
+    for model in MODELS[: args.models]:
+        for mix in MIXES:
+            make_run(args.folder / f"{model}-{mix}", model, mix, LANGS, args.texts, rng)
+    runs.write_text(args.folder / "made.txt", "Made by tests/programs/make_grid.py: random predictions, no model.\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""Each architecture of the READMEs' table goes through the whole chain, as the table says."""
+
+import re
+
+import encoders
+import pytest
+from conftest import ROOT
+
+from utils import runs
+from utils.encoder import cpu
+from utils.runs import RunError
+
+TABLE = {
+    lang: re.findall(r"^\| [^|]+ \| `[^|`]+/[^|`]+`[^|]* \| [^|]+ \|$", (ROOT / name).read_text(), re.MULTILINE)
+    for lang, name in (("en", "README.md"), ("fr", "README.fr.md"))
+}
+
+
+@pytest.fixture(scope="module")
+def few_texts(tmp_path_factory):
+    return encoders.write_corpus(tmp_path_factory.mktemp("few") / "corpus")
+
+
+@pytest.mark.parametrize("name", encoders.ENCODERS)
+def test_it_trains_resumes_evaluates_and_answers(name, few_texts, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    monkeypatch.setattr(encoders.classifier, "choose_precision", lambda asked: "bf16" if asked == "auto" else asked)
+    found = {}
+    try:
+        precision = encoders.go_through(name, tmp_path, few_texts)
+        found = {lang: works[precision] for lang, works in encoders.WORKS.items()}
+    except RunError as error:
+        found = {lang: f"{refused} `{encoders.told(error)}`" for lang, refused in encoders.REFUSED.items()}
+    for lang, works in found.items():
+        assert encoders.row(name, works) in TABLE[lang]
+
+
+def test_the_table_has_each_encoder_once():
+    for rows in TABLE.values():
+        assert [row.split(" | ")[0].removeprefix("| ") for row in rows] == list(encoders.ENCODERS)
+
+
+@pytest.mark.parametrize("name", encoders.ENCODERS)
+def test_our_attention_gives_the_models_own_logits(name, tmp_path):
+    """Where it applies at all: where it does not, the model keeps its own, which its chain above has shown to work."""
+    found = encoders.differences(name, tmp_path, n_batches=5)
+    assert (found is None) == (name in KEEP_THEIR_OWN)
+    if found:
+        largest, not_finite = found
+        assert not_finite == 0 and largest["fp32"] < cpu.SAME and largest.get("bf16", 0) < 0.05
+
+
+KEEP_THEIR_OWN = {
+    "DeBERTa-v2", "MPNet", "RemBERT", "XLM", "X-MOD", "BigBird", "Longformer", "Gemma 2", "T5", "mT5", "CANINE",
+}  # fmt: skip

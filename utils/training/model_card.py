@@ -1,0 +1,81 @@
+"""The README.md that travels with a fine-tuned model."""
+
+import argparse
+from typing import Any
+
+import numpy as np
+
+from utils import metrics, runs
+from utils.runs import Run
+from utils.scores import intervals
+from utils.scores.labels import METRICS, label, markdown_row
+
+
+def model_card(
+    args: argparse.Namespace, run: Run, registers: dict[str, str], report: dict, best: dict[str, Any], n_epochs: int
+) -> str:
+    """Return the README.md of a fine-tuned model: data, registers, scores with intervals, limits, how to load it.
+
+    registers: abbreviation -> name. report: of corpus_load.load_training_texts. best: the record in train.json
+    of the epoch that was kept, of n_epochs that were trained.
+    """
+    validation = best["validation"]
+    n_validation = sum(sum(counts.values()) for counts in report["validation"].values())
+    confusion = np.array(validation["confusion"])
+    bounds, found = intervals.intervals(confusion), metrics.all_metrics(confusion)
+    scores = [
+        [
+            label(METRICS, name, "en"),
+            f"{found[name]:.3f}",
+            "too few texts" if low != low else f"{low:.3f} to {high:.3f}",
+        ]
+        for name, (low, high) in bounds.items()
+        if found[name] is not None
+    ]
+    texts = [
+        [lang, part, *(str(counts[register]) for register in registers), str(sum(counts.values()))]
+        for part in ("train", "validation")
+        for lang, counts in report[part].items()
+    ]
+    learnt = metrics.beats_largest_register(confusion)
+    warning = "" if learnt else f"**This model has learnt nothing that counts: {metrics.NOTHING_LEARNT}.**\n\n"
+    return f"""# {run.name}
+
+A classifier of the register of a text: `{args.checkpoint}`, fine-tuned on texts in {", ".join(args.train_langs)}.
+
+## How to load it
+
+    from transformers import pipeline
+    classify = pipeline("text-classification", model="{runs.shown(run.models)}")
+    classify("a text", truncation=True, max_length={args.max_length})
+
+## Registers
+
+{_table(["answer", "register"], [[abbreviation, name] for abbreviation, name in registers.items()])}
+
+## Texts
+
+{_table(["language", "part", *registers, "all"], texts)}
+
+Options, hashes of the corpus files and versions are in `{runs.shown(run.outputs)}/run.json`.
+
+## Scores
+
+On the {n_validation} validation texts, with 95 % intervals:
+
+{_table(["score", "value", "95 % interval"], scores)}
+
+{warning}Their loss chose epoch {best["epoch"]} of {n_epochs}, so expect a little less on other texts of these
+languages. They say nothing about other languages: evaluate.py measures those, each on its own test texts.
+
+## Limits
+
+- Only the first {args.max_length} tokens of a text are read.
+- Every text gets one of these registers, also a text of another register or of several.
+- The probabilities are the model's own, and were not calibrated.
+- What holds for the checkpoint and for the corpus, their licences too, holds for this model.
+"""
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    return "\n".join(map(markdown_row, [header, ["---"] * len(header), *rows]))
