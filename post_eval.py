@@ -12,6 +12,7 @@ Writes  in each run's folder   cfm.png           confusion matrices, a panel per
                                tve.md, tve.tex   the same as tables, digit for digit
                                tve.csv           every score with its interval, in long form
                                per_register.csv  precision, recall, F1 and support of each register
+                               report.html       a page for a browser: from the matrices to the texts behind a score
 Prints  the tables of the metrics drawn, or with --compare the comparison
 Exit    0 all drawn, 1 nothing to draw, or damaged files (named; the rest is drawn), 2 wrong use,
         128 + N ended by signal N
@@ -87,6 +88,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
                 "--tve-metrics", nargs="+", default=list(METRICS[:2]), metavar="METRIC",
                 help=f"{', '.join(METRICS)} (default: {' '.join(METRICS[:2])})",
             )  # fmt: skip
+    group = parser.add_argument_group("report.html")
+    group.add_argument("--ignore-report", action="store_true", help="write no report.html")
+    group.add_argument(
+        "--report-texts", type=options.natural, default=0, metavar="N",
+        help="show the beginnings of the texts of the N most confident errors of each pair of registers in an "
+        "evaluation, where the corpus is at hand; 0: no text of the corpus is in the page (default: %(default)s)",
+    )  # fmt: skip
     args = options.parse(parser, argv)
     check_each(parser, "--tve-metrics", args.tve_metrics, list(METRICS))
     args.base_dir = [Path(base_dir).absolute() for base_dir in args.base_dir]
@@ -167,6 +175,18 @@ def draw_transfer(args: argparse.Namespace, found: "list[EvaluatedRun]") -> None
     print(tables.terminal_table(matrices, args.labels))
     name_missing(chosen, eval_langs)
     log.info("%s: tve.%s, tve.md, tve.tex, tve.csv, per_register.csv", runs.shown(folder), ", tve.".join(args.format))
+
+
+def write_report(args: argparse.Namespace, found: "list[EvaluatedRun]") -> None:
+    """Write report.html, of the same runs, languages and metrics as the transfer matrices."""
+    from utils.scores import panels, report
+
+    chosen, eval_langs = select(args, "tve", found)
+    path = Path(os.path.commonpath(args.base_dir)) / "report.html"
+    bounds = panels.score_intervals(chosen, eval_langs)
+    matrices = panels.make_panels(chosen, eval_langs, args.tve_metrics, len(args.base_dir), bounds)
+    report.write_report(path, chosen, eval_langs, matrices, bounds, args.labels, args.report_texts)
+    log.info("%s: double-click it; texts of the corpus in it: --report-texts %d", runs.shown(path), args.report_texts)
 
 
 def name_odd(chosen: "list[EvaluatedRun]", eval_langs: list[str]) -> dict[tuple[Path, str], str]:
@@ -280,6 +300,8 @@ def draw(args: argparse.Namespace, found: "list[EvaluatedRun]") -> None:
             future.add_done_callback(lambda _: bar.update())
         if not args.ignore_tve:
             draw_transfer(args, found)
+        if not args.ignore_report:
+            write_report(args, found)
         try:
             for future in drawn:
                 future.result()

@@ -1,16 +1,20 @@
 #!/bin/bash
 # Run all tests: linters, then pytest. Makes the environment if there is none.
 #
-#   bash tests/run.sh [--with-slurm] [pytest options]        bash tests/run.sh -k corpus
+#   bash tests/run.sh [--with-slurm] [--with-browser] [pytest options]        bash tests/run.sh -k corpus
 #
-# The tests in tests/cluster/ need root and Slurm's programs; else they are skipped, and the last line says so. With
-# --with-slurm, Slurm is installed from Debian's packages first.
+# The tests in tests/cluster/ need root and Slurm's programs, those of report.html in a browser need Chromium; else they
+# are skipped, and the last lines say so. With --with-slurm and --with-browser, Slurm and Chromium are installed from
+# Debian's packages first.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-if [[ ${1:-} == --with-slurm ]]; then
+packages=()
+while [[ ${1:-} == --with-slurm || ${1:-} == --with-browser ]]; do
+    if [[ $1 == --with-slurm ]]; then packages+=(slurm-wlm munge libfaketime); else packages+=(chromium chromium-driver); fi
     shift
-    packages=(slurm-wlm munge libfaketime)
+done
+if [[ ${#packages[@]} -gt 0 ]]; then
     export DEBIAN_FRONTEND=noninteractive
     if ! dpkg --status "${packages[@]}" > /dev/null 2>&1; then
         apt-get update --quiet=2
@@ -28,3 +32,8 @@ shellcheck --external-sources --enable=all --exclude=SC2250,SC2312 ./*.sh utils/
 python -m pytest "$@"
 why_not=$(PYTHONPATH=tests/cluster python -c 'import cluster; print(cluster.why_not())')
 if [[ -n $why_not ]]; then echo "the tests in tests/cluster/ were skipped: $why_not"; fi
+for program in chromium chromedriver; do
+    if ! command -v "$program" > /dev/null; then
+        echo "the tests in tests/scores/test_report_in_browser.py were skipped: no $program (--with-browser)"
+    fi
+done

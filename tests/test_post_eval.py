@@ -16,7 +16,7 @@ from utils import cfm, metrics, runs, tve
 from utils.scores import panels, results, tables
 
 LANGS = ["en", "fi", "fr", "sv"]
-FILES = ["per_register.csv", "tve.csv", "tve.md", "tve.png", "tve.tex"]
+FILES = ["per_register.csv", "report.html", "tve.csv", "tve.md", "tve.png", "tve.tex"]
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ def write_errors(run: EvaluatedRun, eval_lang: str) -> None:
     except OSError:
         return
     evaluation = run.evaluations[eval_lang]
-    texts = _test_texts(
+    texts = test_texts(
         run.record["corpus"]["path"], eval_lang, evaluation.signature["test_sha256"], tuple(evaluation.registers)
     )
     wrong = [(float(row[row["predicted"]]), row) for row in rows if row["gold"] != row["predicted"]]
@@ -38,7 +38,7 @@ def write_errors(run: EvaluatedRun, eval_lang: str) -> None:
 
 
 @functools.lru_cache(maxsize=64)
-def _test_texts(corpus: str, eval_lang: str, sha256: str, registers: tuple[str, ...]) -> dict[int, str]:
+def test_texts(corpus: str, eval_lang: str, sha256: str, registers: tuple[str, ...]) -> dict[int, str]:
     """Return row -> text of a test file, {} if the corpus is not at hand or the file is another one."""
     if not corpus:
         return {}

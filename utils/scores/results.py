@@ -186,9 +186,16 @@ def compare_runs(
     evaluations = [run.evaluations[eval_lang] for run in [*a, *b]]
     if len({(found.signature["test_sha256"], *found.registers) for found in evaluations}) > 1:
         return None
-    registers = tuple(evaluations[0].registers)
+    folders_a, folders_b = (tuple(run.folder for run in side) for side in (a, b))
+    return _compare(folders_a, folders_b, eval_lang, tuple(evaluations[0].registers), metric, n_exchanges)
+
+
+@functools.lru_cache(maxsize=50_000)  # tables and report.html show the same comparisons
+def _compare(
+    a: tuple[Path, ...], b: tuple[Path, ...], eval_lang: str, registers: tuple[str, ...], metric: str, n_exchanges: int
+) -> dict[str, float] | None:
     try:
-        ids = [[_label_ids(run.folder, eval_lang, registers) for run in side] for side in (a, b)]
+        ids = [[_label_ids(folder, eval_lang, registers) for folder in side] for side in (a, b)]
     except (OSError, KeyError):
         return None
     answers_a, answers_b = (np.array([found for _, found in side]) for side in ids)
