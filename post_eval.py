@@ -150,8 +150,8 @@ def save_figure(figure: "Figure", stem: Path, formats: list[str]) -> None:
 # ---- transfer matrices and tables ----
 
 
-def draw_transfer(args: argparse.Namespace, found: "list[EvaluatedRun]") -> None:
-    """Draw the transfer matrices and write the tables; print them, and name missing evaluations on stderr."""
+def draw_transfer(args: argparse.Namespace, found: "list[EvaluatedRun]") -> str:
+    """Draw the transfer matrices and write the tables; return them as text, and name missing evaluations on stderr."""
     from utils import tve
     from utils.scores import panels, results, tables
 
@@ -165,9 +165,9 @@ def draw_transfer(args: argparse.Namespace, found: "list[EvaluatedRun]") -> None
     runs.write_text(folder / "per_register.csv", tables.register_table(scores))
     runs.write_text(folder / "tve.tex", tables.latex_table(matrices, args.labels))
     runs.write_text(folder / "tve.md", tables.markdown_table(matrices, args.labels))
-    print(tables.terminal_table(matrices, args.labels))
     name_missing(chosen, eval_langs)
     log.info("%s: tve.%s, tve.md, tve.tex, tve.csv, per_register.csv", runs.shown(folder), ", tve.".join(args.format))
+    return tables.terminal_table(matrices, args.labels)
 
 
 def name_odd(evaluations: "pd.DataFrame") -> None:
@@ -275,8 +275,7 @@ def draw(args: argparse.Namespace, found: "list[EvaluatedRun]") -> None:
         bar = tqdm(total=len(drawn), desc="confusion matrices", unit="run", delay=2, leave=False, disable=None)
         for future in drawn:
             future.add_done_callback(lambda _: bar.update())
-        if not args.ignore_tve:
-            draw_transfer(args, found)
+        table = "" if args.ignore_tve else draw_transfer(args, found)
         try:
             for future in drawn:
                 future.result()
@@ -285,6 +284,8 @@ def draw(args: argparse.Namespace, found: "list[EvaluatedRun]") -> None:
     bar.close()
     if drawn:
         log.info("cfm.%s and errors/ in the folders of the runs: %d", ", cfm.".join(args.format), len(drawn))
+    if table:
+        print(table)  # last: whoever reads it may stop before its end, as `| head` does, and nothing is missing
 
 
 def end_with(parent: int) -> None:

@@ -106,6 +106,16 @@ def test_torch_is_never_imported(grid):
     assert done.returncode == 0, done.stderr
 
 
+def test_what_is_printed_comes_after_all_files(grid):
+    command = [sys.executable, "-u", str(ROOT / "post_eval.py"), "--base-dir", str(grid), "--jobs", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout.readline().startswith("mbert, macro-F1")
+        assert len(list(grid.rglob("cfm.png"))) == len(list(grid.glob("*-*"))) == 6  # also for `| head -n1`
+        assert all((grid / name).is_file() for name in FILES)
+        process.communicate()
+    assert process.returncode == 0
+
+
 def test_the_same_input_gives_the_same_bytes(grid, tmp_path):
     run(grid, "--format", "png", "pdf", "svg")
     made = {path: path.read_bytes() for path in grid.rglob("*") if path.is_file()}

@@ -183,11 +183,11 @@ def all_scores(
 
     rows = []
     for run in run_list:
+        names = (runs.one_line(run.base_dir.name), run.subfolder, run.model_name, run.mix)
         for found in (run.evaluations[lang] for lang in eval_langs if lang in run.evaluations):
-            names = (run.base_dir.name, run.subfolder, run.model_name, run.mix, found.eval_lang)
             bounds = zip(*intervals.intervals(found.confusion).values(), strict=True)
             values = (list(metrics.METRICS), list(found.scores.values()), *map(list, bounds))
-            rows.append((run, found, *names, int(run.is_zero_shot(found.eval_lang)), found.n, *values))
+            rows.append((run, found, *names, found.eval_lang, int(run.is_zero_shot(found.eval_lang)), found.n, *values))
     scores = pd.DataFrame(rows, columns=["run", "evaluation", *NAMES, "zero_shot", "n", *VALUES])
     scores["not_comparable"] = comparable.differences(scores, panel)
     return scores.explode(VALUES).astype(dict.fromkeys(VALUES[1:], float))
