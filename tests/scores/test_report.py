@@ -74,9 +74,8 @@ def test_it_can_be_left_out(grid, tmp_path):
 
 def test_every_cell_is_in_it_digit_for_digit_and_leads_to_its_evaluation(grid):
     page, found = page_of(grid), found_in(grid)
-    bounds = panels.score_intervals(found, LANGS)
     data = data_of(page)
-    for panel in panels.make_panels(found, LANGS, ["macro_f1_10", "micro_f1"], 1, bounds):
+    for panel in panels.make_panels(results.all_scores(found, LANGS), ["macro_f1_10", "micro_f1"], 1):
         section = page.split(f'data-metric="{panel.metric}">')[1].split("</section>")[0]
         for row in panel.rows:
             line = re.search(rf'<th scope="row"[^>]*>{row.label}<.*?</tr>', section, re.DOTALL)[0]
@@ -138,7 +137,7 @@ def test_a_mix_is_compared_with_its_parts_in_a_matrix_of_many_rows(tmp_path):
     for mix in ("en", "fi", "fr", "sv", "de", "ru", "en-fi"):
         make_run(tmp_path / f"xlmr-{mix}", "xlmr", mix, ["en"], 60, rng)
     found = found_in(tmp_path)
-    (panel,) = panels.make_panels(found, ["en"], ["micro_f1"], 1, panels.score_intervals(found, ["en"]))
+    (panel,) = panels.make_panels(results.all_scores(found, ["en"]), ["micro_f1"], 1)
     labels = [row.label for row in panel.rows]
     best = report._best(panel, "en")
     pairs = {frozenset(pair) for pair in report._pairs(panel, "en", with_parts=True)}
@@ -275,8 +274,7 @@ def register_view(tmp_path, counts_of):
         run.evaluations[lang] = found._replace(
             registers=["IN", "OP", "JN"], confusion=confusion, scores=metrics.all_metrics(confusion)
         )
-    bounds = panels.score_intervals([run], list(counts_of))
-    (panel,) = panels.make_panels([run], list(counts_of), ["micro_f1"], 1, bounds)
+    (panel,) = panels.make_panels(results.all_scores([run], list(counts_of)), ["micro_f1"], 1)
     words = {key: pair[0] for key, pair in WORDS.items()}
     return report._register_view(panel, "en", words, report._keys([run]), {})
 
@@ -319,7 +317,7 @@ def test_registers_that_suffer_from_zero_shot(tmp_path):
 
 def test_the_same_language_with_and_without_training_on_it(grid):
     found = found_in(grid)
-    (panel,) = panels.make_panels(found, LANGS, ["micro_f1"], 1, panels.score_intervals(found, LANGS))
+    (panel,) = panels.make_panels(results.all_scores(found, LANGS), ["micro_f1"], 1)
     words = {key: pair[0] for key, pair in WORDS.items()}
     for row in report._register_view(panel, "en", words, report._keys(found), {})["suffers"]:
         index = found[0].evaluations["en"].registers.index(row["register"])

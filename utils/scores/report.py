@@ -14,7 +14,7 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 import jinja2
@@ -23,11 +23,14 @@ from markupsafe import Markup
 from matplotlib import colormaps
 
 from utils import metrics, runs
-from utils.scores import comparable, errors, tables
+from utils.scores import errors, tables
 from utils.scores.labels import LANGUAGES, METRICS, PHRASES, REGISTERS, label, number
 from utils.scores.panels import Panel, cell_text, column_head, mean_text
 from utils.scores.report_words import WORDS
-from utils.scores.results import EvaluatedRun, Evaluation, compare_runs, evaluate_command, load_predictions
+from utils.scores.results import EvaluatedRun, Evaluation, compare_runs, load_predictions
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MOST_ERRORS = 200_000  # listed in a page: 12 bytes each
 MOST_TEXT = 4_000_000  # bytes of texts in a page
@@ -40,28 +43,24 @@ WARNINGS = 7  # their place in an evaluation's data
 COLOURS, SCALE_TOP, SHADES = "Blues", 1.2, 50  # as in the figures; shades of the palette from 0 to 1
 
 
-def write_report(
-    path: Path,
-    found: list[EvaluatedRun],
-    eval_langs: list[str],
-    matrices: list[Panel],
-    bounds: dict,
-    lang: str,
-    n_texts: int,
-) -> None:
-    """Write the page, in English or French. bounds: see panels.score_intervals. n_texts: of each pair of registers."""
-    runs.write_text(path, make_report(found, eval_langs, matrices, bounds, lang, n_texts))
+def write_report(path: Path, scores: "pd.DataFrame", matrices: list[Panel], lang: str, n_texts: int) -> None:
+    """Write the page, in English or French, on the scores of results.all_scores and their panels.
+
+    n_texts: how many texts of each pair of registers in an evaluation are shown.
+    """
+    runs.write_text(path, make_report(scores, matrices, lang, n_texts))
 
 
-def make_report(
-    found: list[EvaluatedRun], eval_langs: list[str], matrices: list[Panel], bounds: dict, lang: str, n_texts: int
-) -> str:
+def make_report(scores: "pd.DataFrame", matrices: list[Panel], lang: str, n_texts: int) -> str:
     words = {key: pair[lang == "fr"] for key, pair in WORDS.items()}
     grids = _grids(matrices)
+    found = list({id(run): run for run in scores["run"]}.values())
+    eval_langs = sorted(set(scores["eval_lang"]))
     warnings = {id(run): _run_warnings(run, words) for run in found}
-    odd: dict[tuple[Path, str], str] = {}
-    for grid in grids:
-        odd |= comparable.odd_evaluations([run for row in grid[0].rows for run in row.runs], eval_langs)
+    odd = {(row.run.folder, row.eval_lang): row.not_comparable for row in scores.itertuples() if row.not_comparable}
+    bounds: dict[tuple[Path, str], list[list[int | None]]] = {}  # of the metrics, in their order
+    for row in scores.itertuples():
+        bounds.setdefault((row.run.folder, row.eval_lang), []).append([_tenths(row.low), _tenths(row.high)])
     names = _keys(found)
     listed, texts, told = _errors_and_texts(found, eval_langs, n_texts, words)
     data = _data(found, eval_langs, grids, bounds, lang, words, names, warnings, odd, listed, texts)
@@ -343,7 +342,7 @@ def _data(
                 sets.setdefault(tuple(evaluation.registers), len(sets)),
                 evaluation.confusion.ravel().tolist(),
                 [_tenths(evaluation.scores[name]) for name in metrics.METRICS],
-                [[_tenths(bound) for bound in bounds[run.folder, eval_lang][name]] for name in metrics.METRICS],
+                bounds[run.folder, eval_lang],
                 [[_tenths(float(value)) for value in scores[name]] for name in ("precision", "recall", "f1")],
                 [strings.place(key) for key in evaluation.signature],
                 [strings.place(_plain(value)) for value in evaluation.signature.values()],
@@ -377,7 +376,7 @@ def _data(
                 "epochs": [run.record.get("epochs"), run.record.get("best_epoch")],
                 "seed": settings.get("seed"),
                 "warnings": warnings[id(run)],
-                "command": evaluate_command(run.record, []),
+                "command": _command(run),
                 "evaluations": evaluations,
             }
         )
@@ -396,6 +395,13 @@ def _data(
         "grids": _grid_data(grids, lang, numbers),
         "texts": [texts.get(sha, {}) for sha in files],
     }
+
+
+def _command(run: EvaluatedRun) -> str:
+    """Return the command that evaluates the run again, but for the language; it names no place on this machine."""
+    subfolder = f" --subfolder {run.record['subfolder']}" if run.record["subfolder"] else ""
+    names = f"--model-name {run.model_name} --train-langs {' '.join(run.train_langs)}"
+    return f"python evaluate.py {names}{subfolder} --overwrite --eval-lang "
 
 
 def _all_languages(found: Iterable[EvaluatedRun], eval_langs: list[str]) -> list[str]:

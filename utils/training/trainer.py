@@ -90,10 +90,11 @@ def class_weights(labels: np.ndarray, n_registers: int) -> torch.Tensor:
 
     A register without texts weighs 0.
     """
-    counts = np.bincount(labels, minlength=n_registers)
-    present = counts > 0
+    from sklearn.utils.class_weight import compute_class_weight
+
+    present = np.unique(labels)
     weights = np.zeros(n_registers, dtype=np.float32)
-    weights[present] = len(labels) / (present.sum() * counts[present])
+    weights[present] = compute_class_weight("balanced", classes=present, y=labels)
     return torch.from_numpy(weights)
 
 
