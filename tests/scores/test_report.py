@@ -293,8 +293,8 @@ def test_pairs_confused_everywhere_and_in_one_language(tmp_path):
         for group in view["pairs"]
     }
     assert shown == {
-        "in every language": [("IN", "OP", "3 of 3 languages", "fr 50, en 20, fi 10")],
-        "in one language only": [("JN", "OP", "1 of 2 languages", "en 30")],
+        "in every language": [("IN", "OP", "3 of 3", "fr 50, en 20, fi 10")],
+        "in one language only": [("JN", "OP", "1 of 2", "en 30")],
     }
 
 
@@ -310,7 +310,7 @@ def test_registers_that_suffer_from_zero_shot(tmp_path):
     rows = {row["register"]: row for row in view["suffers"]}
     assert list(rows) == ["IN", "OP"]  # JN has nine texts in the language of the training
     assert [rows["IN"][key] for key in ("trained", "every", "loss", "lower", "same")] == [
-        "100.0", "83.3", "−16.7", "1 of 2 languages", "",
+        "100.0", "83.3", "−16.7", "1 of 2", "",
     ]  # fmt: skip
     assert rows["OP"]["every"] == "90.0"
 

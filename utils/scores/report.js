@@ -159,9 +159,9 @@ function confusion(run, evaluation, lang, cell) {
         : el("span", null, ...lines);
       return el("td", { class: isChosen ? `${shade} chosen` : shade }, inside);
     })));
-  return scrolled(el("table", { class: "confusion" },
-    el("caption", null, words.confusion, el("small", null, ` – ${words["confusion note"]}`)),
-    heads(words["gold predicted"], ...names), el("tbody", null, ...rows)));
+  const table = el("table", { class: "confusion" }, el("caption", null, words.confusion),
+    heads(words["gold predicted"], ...names), el("tbody", null, ...rows));
+  return el("div", null, scrolled(table), el("p", { class: "note" }, words["confusion note"]));
 }
 
 function registers(run, evaluation) {
@@ -206,7 +206,7 @@ function texts(run, evaluation, lang, cell) {
   const told = total > found.length ? say("shown of", { k: found.length, n: total }) : say("n errors", { n: total });
   const hasTexts = found.some(([row]) => known[row]);
   const body = el("tbody");
-  const table = el("table", { class: "errors" }, el("caption", null, told),
+  const table = el("table", { class: hasTexts ? "errors with-texts" : "errors" }, el("caption", null, told),
     heads(words.probability, words.gold, words.predicted, words.row, ...(hasTexts ? [words.text] : [])), body);
   const more = el("button", { type: "button" });
   let shown = 0;
@@ -229,7 +229,7 @@ function texts(run, evaluation, lang, cell) {
 }
 
 function column(grid, row, lang) {
-  const mine = grid.rows[row], section = el("section", null, el("h3", null, words.column));
+  const both = el("div", { class: "pair" });
   for (const metric of grid.metrics) {
     const pairs = grid.compared[metric][lang] || [], against = new Map();
     for (const [i, j, difference, low, high, p] of pairs) {
@@ -251,15 +251,16 @@ function column(grid, row, lang) {
         el("td", { class: "text" }, found ? verdict(found[3] / 10000, against.size) : i === row ? "" : words["not compared"]));
     });
     const name = data.metrics.find(([key]) => key === metric)[1];
-    section.append(scrolled(el("table", null, el("caption", null, name),
+    both.append(scrolled(el("table", null, el("caption", null, name),
       heads(words["training mix"], words.score, words.difference, words.interval, "p", ""),
       el("tbody", null, ...rows.filter((r) => r !== null)))));
   }
   const folder = (i) => data.runs[grid.rows[i].runs[0]].name;
   const other = grid.rows.findIndex((_, i) => i !== row);
   const command = `post_eval.py --compare ${folder(row)} ${other < 0 ? "…" : folder(other)}`;
-  section.append(el("p", { class: "note" }, say(grid.parts ? "column note" : "column note thin", { command })));
-  return mine && grid.rows.length > 1 ? section : null;
+  const [before, after] = words[grid.parts ? "column note" : "column note thin"].split("{command}");
+  const note = el("p", { class: "note" }, before, el("code", null, command), after);
+  return grid.rows.length > 1 ? el("section", null, el("h3", null, words.column), both, note) : null;
 }
 
 function verdict(p, comparisons) {
@@ -315,10 +316,10 @@ function follow() {
   }
   const cell = cellPart === undefined ? null : cellPart.split("/").map(decode);
   showEvaluation(...found, isCell(found, cell) ? cell : null);
-  const target = cell || shownKey === key ? document.getElementById("errors") : article.querySelector("h2");
+  const isTexts = cell || shownKey === key;
   shownKey = key;
-  target.scrollIntoView();
-  target.focus({ preventScroll: true });
+  (isTexts ? document.getElementById("errors") : article).scrollIntoView();
+  (isTexts ? document.getElementById("errors") : article.querySelector("h2")).focus({ preventScroll: true });
 }
 
 function isCell([number, lang], cell) {

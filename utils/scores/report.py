@@ -695,7 +695,7 @@ def _signed(value: float, lang: str) -> str:
 
 
 def _k_of_m(k: int, m: int, words: dict[str, str]) -> str:
-    return words["k of one" if m == 1 else "k of m"].format(k=k, m=m)
+    return words["k of m"].format(k=k, m=m)
 
 
 def _confused(panel: Panel, odd: dict[tuple[Path, str], str], lang: str, words: dict[str, str]) -> list[dict[str, Any]]:
