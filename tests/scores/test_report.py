@@ -97,7 +97,7 @@ def test_the_data_of_an_evaluation_are_those_of_its_files(grid):
             expected = metrics.register_scores(evaluation.confusion)
             assert of_registers[2] == [round(1000 * f1) if f1 == f1 else None for f1 in expected["f1"].tolist()]
             assert scores[1] == round(1000 * evaluation.scores["micro_f1"])
-            told = {data["strings"][key]: data["strings"][value] for key, value in zip(keys, values, strict=True)}
+            told = dict(zip(data["keys"][keys], (data["strings"][value] for value in values), strict=True))
             assert told["test_sha256"] == evaluation.signature["test_sha256"]
             rows = {row["row"]: row for row in results.load_predictions(run.folder, lang)}
             names = evaluation.registers
@@ -220,7 +220,7 @@ def test_a_corpus_that_is_gone_or_changed_is_told(with_corpus):
 
 
 def test_what_does_not_fit_is_left_out_evenly_and_told(with_corpus, monkeypatch):
-    monkeypatch.setattr(report, "MOST_TEXT", 150)
+    monkeypatch.setattr(report, "MOST_BYTES", 700 + 20 * 12 + 150)
     page = page_of(with_corpus.parent, "--report-texts", "9")
     shown = int(re.search(r"beginnings of (\d+) texts", page)[1])
     assert 0 < shown == len(data_of(page)["texts"][0]) < 20 and "Fewer than the 9 asked for" in page
@@ -228,6 +228,10 @@ def test_what_does_not_fit_is_left_out_evenly_and_told(with_corpus, monkeypatch)
     page = page_of(with_corpus.parent)
     assert len(data_of(page)["runs"][0]["evaluations"]["en"][9]) == 3 * 7
     assert "the 7 most confident errors are listed" in page
+    assert "F1 of IN" in page
+    monkeypatch.setattr(report, "MOST_F1", 2)
+    page = page_of(with_corpus.parent)
+    assert "F1 of IN" not in page and "per_register.csv" in page
 
 
 @pytest.mark.parametrize(
@@ -276,7 +280,7 @@ def register_view(tmp_path, counts_of):
         )
     (panel,) = panels.make_panels(results.all_scores([run], list(counts_of)), ["micro_f1"], 1)
     words = {key: pair[0] for key, pair in WORDS.items()}
-    return report._register_view(panel, "en", words, report._keys([run]), {})
+    return report._register_view(panel, "en", words, report._keys([run]), {}, True)
 
 
 def test_pairs_confused_everywhere_and_in_one_language(tmp_path):
@@ -319,7 +323,7 @@ def test_the_same_language_with_and_without_training_on_it(grid):
     found = found_in(grid)
     (panel,) = panels.make_panels(results.all_scores(found, LANGS), ["micro_f1"], 1)
     words = {key: pair[0] for key, pair in WORDS.items()}
-    for row in report._register_view(panel, "en", words, report._keys(found), {})["suffers"]:
+    for row in report._register_view(panel, "en", words, report._keys(found), {}, True)["suffers"]:
         index = found[0].evaluations["en"].registers.index(row["register"])
         f1 = {
             (run.mix, lang): metrics.register_scores(run.evaluations[lang].confusion)["f1"][index]

@@ -237,9 +237,9 @@ function column(grid, row, lang) {
       if (j === row) against.set(i, [-difference, -high, -low, p]);
     }
     const rows = grid.rows.map((other, i) => {
-      const text = grid.cells[metric][i][lang];
-      if (text === undefined) return null;
       const first = other.runs.find((run) => data.runs[run].evaluations[lang]);
+      if (first === undefined) return null;
+      const text = grid.cells[metric] ? grid.cells[metric][i][lang] : scoreText(data.runs[first].evaluations[lang], metric);
       const found = against.get(i);
       const best = grid.best[metric][lang] === i ? ` (${words.best})` : "";
       return el("tr", { class: i === row ? "chosen" : null },
@@ -261,6 +261,13 @@ function column(grid, row, lang) {
   const [before, after] = words[grid.parts ? "column note" : "column note thin"].split("{command}");
   const note = el("p", { class: "note" }, before, el("code", null, command), after);
   return grid.rows.length > 1 ? el("section", null, el("h3", null, words.column), both, note) : null;
+}
+
+function scoreText(evaluation, metric) {
+  const i = data.metrics.findIndex(([key]) => key === metric);
+  const odd = evaluation[WARNINGS].some(([kind]) => data.strings[kind] === "odd") ? " †" : "";
+  if (evaluation[SCORES][i] === null) return words["too few"] + odd;
+  return `${decimal(evaluation[SCORES][i])}${odd}${evaluation[BOUNDS][i][0] === null ? "" : ` (${range(evaluation[BOUNDS][i])})`}`;
 }
 
 function verdict(p, comparisons) {
@@ -285,7 +292,7 @@ function rowOf(run, lang) {
 function signature(run, evaluation, lang) {
   const list = el("dl");
   const add = (name, value) => list.append(el("dt", null, name), el("dd", null, value));
-  evaluation[KEYS].forEach((key, i) => add(data.strings[key], data.strings[evaluation[VALUES][i]]));
+  data.keys[evaluation[KEYS]].forEach((key, i) => add(key, data.strings[evaluation[VALUES][i]]));
   if (run.epochs[0]) add(words.epochs, run.epochs.join(words.semicolon));
   if (run.seed !== null) add(words.seed, String(run.seed));
   add(words.again, el("code", null, run.command + lang));

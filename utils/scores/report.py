@@ -32,8 +32,10 @@ from utils.scores.results import EvaluatedRun, Evaluation, compare_runs, load_pr
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_ERRORS = 200_000  # listed in a page: 12 bytes each
-MOST_TEXT = 4_000_000  # bytes of texts in a page
+MOST_ERRORS = 100_000  # listed in a page
+MOST_BYTES = 9_000_000  # of a page; its texts take what is left
+BYTES_OF_EVALUATION, BYTES_OF_ERROR = 700, 12  # about
+MOST_F1 = 40_000  # in the tables of the registers
 MOST_COMPARISONS = 4_000  # beyond those with the best of each column
 FEW_TEXTS = 100  # of a test file
 PLACES = 10  # named in a warning
@@ -72,6 +74,8 @@ def make_report(scores: "pd.DataFrame", matrices: list[Panel], lang: str, n_text
         lstrip_blocks=True,
     )  # fmt: skip
     n_evaluations = sum(lang_ in run.evaluations for run in found for lang_ in eval_langs)
+    n_registers = max(len(registers) for registers in data["sets"])
+    has_tables = n_evaluations * n_registers <= MOST_F1
     page = environment.get_template("report.html.jinja").render(
         lang=lang,
         w=words,
@@ -85,7 +89,7 @@ def make_report(scores: "pd.DataFrame", matrices: list[Panel], lang: str, n_text
         models=[(name, name) for name in dict.fromkeys(panel.model_name for panel in matrices)],
         subfolders=[(name, name or "–") for name in dict.fromkeys(panel.subfolder for panel in matrices)],
         metric_names=[(name, label(METRICS, name, lang)) for name in dict.fromkeys(p.metric for p in matrices)],
-        registers=[_register_view(grid[0], lang, words, names, odd) for grid in grids],
+        registers=[_register_view(grid[0], lang, words, names, odd, has_tables) for grid in grids],
         to_mind=_to_mind(data, words),
         told=told,
     )
@@ -179,7 +183,12 @@ def _errors_and_texts(
         if n_texts and sha256 not in texts and (known := _beginnings(run, lang)):
             texts[sha256] = {row: known[row] for row in wanted.get(sha256, {}) if row in known}
     ranked = [(wanted[sha][row], len(str(text).encode())) for sha, rows in texts.items() for row, text in rows.items()]
-    kept = next((k for k in range(n_texts, 0, -1) if sum(size for rank, size in ranked if rank <= k) <= MOST_TEXT), 0)
+    n_listed = sum(min(n, most) for n in n_wrong)
+    room = MOST_BYTES - BYTES_OF_EVALUATION * len(places) - BYTES_OF_ERROR * n_listed
+    largest = max((rank for rank, _ in ranked), default=0)
+    fits = (k for k in range(min(n_texts, largest), 0, -1) if sum(size for rank, size in ranked if rank <= k) <= room)
+    kept = next(fits, 0)
+    kept = n_texts if kept == largest else kept
     texts = {
         sha: {row: text for row, text in sorted(rows.items()) if wanted[sha][row] <= kept}
         for sha, rows in texts.items()
@@ -328,6 +337,7 @@ def _data(
     """Return what report.js makes the evaluations of; see the comments there."""
     strings = _Strings()
     sets: dict[tuple[str, ...], int] = {}
+    keys: dict[tuple[str, ...], int] = {}
     files: dict[str, int] = {}
     numbers = {id(run): index for index, run in enumerate(found)}
     of_runs = []
@@ -344,7 +354,7 @@ def _data(
                 [_tenths(evaluation.scores[name]) for name in metrics.METRICS],
                 bounds[run.folder, eval_lang],
                 [[_tenths(float(value)) for value in scores[name]] for name in ("precision", "recall", "f1")],
-                [strings.place(key) for key in evaluation.signature],
+                keys.setdefault(tuple(evaluation.signature), len(keys)),
                 [strings.place(_plain(value)) for value in evaluation.signature.values()],
                 [
                     [strings.place(kind), strings.place(sentence)]
@@ -388,6 +398,7 @@ def _data(
         "registers": {register: label(REGISTERS, register, lang) for register in shown_registers},
         "metrics": [[name, label(METRICS, name, lang)] for name in metrics.METRICS],
         "sets": [list(registers) for registers in sets],
+        "keys": [list(names) for names in keys],
         "strings": list(strings.places),
         "shades": SHADES,
         "minTexts": metrics.MIN_TEXTS,
@@ -440,19 +451,20 @@ def _grid_data(grids: list[list[Panel]], lang: str, numbers: dict[int, int]) -> 
                 "columns": grid[0].columns,
                 "metrics": [panel.metric for panel in grid],
                 "rows": [{"label": row.label, "runs": [numbers[id(run)] for run in row.runs]} for row in rows],
-                "cells": {
-                    panel.metric: [
-                        {c: _joined(cell_text(cell, lang, panel.n_seeds)) for c, cell in row.cells.items()}
-                        for row in panel.rows
-                    ]
-                    for panel in grid
-                },
+                "cells": {panel.metric: _cells(panel, lang) for panel in grid},  # null: as of the one evaluation
                 "best": {panel.metric: {c: _best(panel, c) for c in panel.columns} for panel in grid},
                 "compared": compared,
                 "parts": whole,
             }
         )
     return found
+
+
+def _cells(panel: Panel, lang: str) -> list[dict[str, str]] | None:
+    """Return the cells of each row as text, where they are means over seeds."""
+    if panel.n_seeds == 1:
+        return None
+    return [{c: _joined(cell_text(cell, lang, panel.n_seeds)) for c, cell in row.cells.items()} for row in panel.rows]
 
 
 def _joined(lines: tuple[str, ...]) -> str:
@@ -607,9 +619,14 @@ def _to_mind(data: dict[str, Any], words: dict[str, str]) -> list[dict[str, Any]
 
 
 def _register_view(
-    panel: Panel, lang: str, words: dict[str, str], names: dict[int, str], odd: dict[tuple[Path, str], str]
+    panel: Panel,
+    lang: str,
+    words: dict[str, str],
+    names: dict[int, str],
+    odd: dict[tuple[Path, str], str],
+    has_tables: bool,
 ) -> dict[str, Any]:
-    """Return what the template shows of the registers of one model."""
+    """Return what the template shows of the registers of one model; has_tables: F1 of each training mix too."""
     shown = list(
         dict.fromkeys(
             r for row in panel.rows for run in row.runs for e in run.evaluations.values() for r in e.registers
@@ -627,7 +644,7 @@ def _register_view(
         "tables": [
             _f1_table(panel, register, f1, lang, words, names)
             for register in shown
-            if any(register in gold for gold in panel.gold.values())
+            if has_tables and any(register in gold for gold in panel.gold.values())
         ],
     }
 

@@ -126,6 +126,11 @@ WORDS = {
         "F1 × 100 ; sous une langue, ses textes de référence ; en gris : moins de 10 ; encadré : entraîné sur cette "
         "langue",
     ),
+    "f1 left out": (
+        "In so large a grid, the F1 of each training mix is in its evaluations and in per_register.csv.",
+        "Dans une si grande grille, le F1 de chaque corpus d’entraînement est dans ses évaluations et dans "
+        "per_register.csv.",
+    ),
     "overview": (
         "F1 of each register, mean over the trainings without the language",
         "F1 de chaque registre, moyenne sur les entraînements sans la langue",
