@@ -173,7 +173,8 @@ def draw_transfer(args: argparse.Namespace, found: "list[EvaluatedRun]") -> str:
     matrices = panels.make_panels(scores, args.tve_metrics, len(args.base_dir))
     if not args.ignore_report:
         report.write_report(folder / "report.html", scores, matrices, args.labels, args.report_texts)
-        log.info("%s/report.html: with the texts of %d errors per pair", runs.shown(folder), args.report_texts)
+        texts = "texts of the corpus, where it is at hand" if args.report_texts else "no text of the corpus"
+        log.info("%s: report.html, with %s (--report-texts)", runs.shown(folder), texts)
     if args.ignore_tve:
         return ""
     save_figure(tve.draw_panels(matrices, len(args.tve_metrics), args.labels), folder / "tve", args.format)

@@ -52,8 +52,8 @@ WORDS = {
         "supérieure",
     ),
     "few of register": (
-        "fewer than 10 gold texts, so its own scores say little: {names}",
-        "moins de 10 textes de référence, ses scores disent donc peu : {names}",
+        "registers with fewer than 10 gold texts, whose own scores say little: {names}",
+        "registres de moins de 10 textes de référence, dont les propres scores disent peu : {names}",
     ),
     "several": (
         "{n} test texts occur under several registers, so that no model gets all of their rows right: {places}",
