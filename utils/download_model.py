@@ -255,9 +255,9 @@ def _prove(folder: Path) -> None:
     """Load the folder and try it in a new process, offline and without sentencepiece; RunError if that fails."""
     code = (
         "import sys; sys.modules['sentencepiece'] = None\n"
-        "from pathlib import Path; from utils import environment; environment.leave_out()\n"
+        "from pathlib import Path; from utils.encoder import environment; environment.leave_out()\n"
         "import torch; torch.set_num_threads(1)  # login nodes are others' too\n"
-        "from utils import proof\n"
+        "from utils.encoder import proof\n"
         "proof.load_proven(Path(sys.argv[1]), ['A', 'B'], None, 'auto')\n"
     )
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
