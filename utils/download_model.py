@@ -30,7 +30,6 @@ if __name__ == "__main__":  # first: a signal during the imports below is answer
 
 import argparse
 import fcntl
-import hashlib
 import logging
 import os
 import re
@@ -224,14 +223,15 @@ def _download(checkpoint: str, folder: Path) -> str:
 
 def _is_as_on_the_hub(path: Path, file: Any) -> bool:
     """Tell whether a downloaded file has the hash that the Hub tells, if it tells one: SHA-256, or git's for small."""
+    from huggingface_hub.utils.sha import git_hash
+
     if not path.is_file():
         return False
     if file.lfs is not None:
         return runs.sha256_of(path) == file.lfs.sha256
     if not file.blob_id:
         return True
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0%s" % (len(content), content)).hexdigest() == file.blob_id
+    return git_hash(path.read_bytes()) == file.blob_id
 
 
 def refuse_pickled(checkpoint: str, files: list[str]) -> None:
