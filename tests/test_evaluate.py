@@ -12,7 +12,7 @@ from conftest import REGISTERS
 import evaluate
 import finetune
 from utils import corpus_load, metrics, runs
-from utils.encoder import classifier
+from utils.encoder import classifier, device
 from utils.runs import RunError, run_paths
 
 LANGS = [f"l{i}" for i in range(19)]
@@ -129,7 +129,7 @@ def test_what_is_done_is_skipped_and_what_is_stale_is_done_anew(run, corpus, cap
 
 
 def test_the_precision_that_would_be_used_counts_not_the_one_asked_for(run, corpus, capsys):
-    used = classifier.choose_precision("auto")
+    used = device.choose_precision("auto")
     other = {"fp32": "bf16"}.get(used, "fp32")
 
     def evaluated(precision):
