@@ -136,7 +136,8 @@ def signature(
 def is_done(run: Run, record: dict[str, Any], expected: dict[str, Any]) -> bool:
     """Tell whether a language was evaluated with this signature, and its files are there and whole.
 
-    What counts of the precision is which one was used: "auto" may have meant another one on another machine.
+    What counts of the precision is which one was used: "auto" may have meant another one on another machine. It means
+    the device's own, or fp32 for a model that was found not to work in that.
     """
     eval_lang, precision = expected["eval_lang"], expected["precision"]
     try:
@@ -150,7 +151,7 @@ def is_done(run: Run, record: dict[str, Any], expected: dict[str, Any]) -> bool:
     if precision == "auto":
         from utils.encoder import device  # which loads torch: only where all else is the same
 
-        return found.get("precision_used") == device.choose_precision(precision)
+        return device.choose_precision(precision) in (found.get("precision_used"), found.get("precision_unfit"))
     return found.get("precision_used") == precision
 
 
@@ -182,6 +183,8 @@ def evaluate_language(
         },
     )
     per_register = metrics.register_scores(confusion)
+    tried = device.choose_precision(args.precision)
+    unfit = {} if tried == loaded.precision else {"precision_unfit": tried}  # the model does not work in it
     scores = {
         "eval_lang": eval_lang,
         "zero_shot": not {eval_lang, corpus_load.DISTR} & set(args.train_langs),  # distr may hold any language
@@ -207,6 +210,7 @@ def evaluate_language(
         "signature": expected
         | {
             "precision_used": loaded.precision,
+            **unfit,
             "batch_size": args.batch_size,
             "device": device.describe_device(),
             "commit": runs.code_version(),
