@@ -42,7 +42,7 @@ if TYPE_CHECKING:  # it loads torch
 
 TEXTS_SHOWN, FEWEST_EPOCHS, MOST_EPOCHS = 7_800, 3, 40  # of the default number of epochs
 HEAD_RATE = 5e-4  # the most that the classifier's head learns at, unless the learning rate itself is higher
-PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "datasets", "numpy")
+PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "datasets", "numpy", "scikit-learn")
 
 log = logging.getLogger("finetune")
 
@@ -177,19 +177,15 @@ def learn(
     train_set, validation_set = (
         tokens.tokenize(part, loaded.tokenizer, args.max_length, registers) for part in (texts.train, texts.validation)
     )
+    over = 100 * float(train_set["over"][:].float().mean())
     log.info(
-        "%.1f %% of the training texts have more than %d tokens; the rest of them is not used",
-        100 * float(train_set["over"][:].float().mean()),
-        args.max_length,
+        f"{over:.1f} % of the training texts have more than {args.max_length} tokens; the rest of them is not used"
     )
+    trained = 100 * model.num_parameters(only_trainable=True) / model.num_parameters()
     log.info(
-        "training on %s in %s, at most %d epochs; %.0f %% of the weights are trained, %d layers are frozen%s",
-        device.describe_device(),
-        loaded.precision,
-        args.num_epochs,
-        100 * model.num_parameters(only_trainable=True) / model.num_parameters(),
-        n_frozen,
-        f", going on from {checkpoint.name}" if checkpoint else "",
+        f"training on {device.describe_device()} in {loaded.precision}, at most {args.num_epochs} epochs; "
+        f"{trained:.0f} % of the weights are trained, {n_frozen} layers are frozen"
+        + (f", going on from {checkpoint.name}" if checkpoint else "")
     )
     at_once = classifier.evaluation_batch_size(args.max_length)
     with memory.explained(*memory.training(args, at_once)), checkpoints.disk_faults_named(run, model):
@@ -262,15 +258,10 @@ def finish(
     }
     runs.write_json(run.outputs / "run.json", record)
     shutil.rmtree(run.checkpoints)
+    scores = "  ".join(f"{name} {best['validation'][name]:.3f}" for name in ("loss", "micro_f1", "macro_f1"))
     log.info(
-        "best epoch %d of %d, validation loss %.3f  micro_f1 %.3f  macro_f1 %.3f; model in %s, record in %s",
-        best_epoch,
-        record["epochs"],
-        record["validation"]["loss"],
-        record["validation"]["micro_f1"],
-        record["validation"]["macro_f1"],
-        runs.shown(run.models),
-        runs.shown(run.outputs),
+        f"best epoch {best_epoch} of {record['epochs']}, validation {scores}; "
+        f"model in {runs.shown(run.models)}, record in {runs.shown(run.outputs)}"
     )
     if not record["beats_largest_register"]:
         log.warning("%s", metrics.NOTHING_LEARNT)

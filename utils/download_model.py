@@ -305,8 +305,7 @@ def make_tiny(corpus: Path, folder: Path) -> None:
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     checkpoints = known_checkpoints()
     parser = options.new_parser(
-        "Fetch pretrained models, for machines without internet.",
-        "python utils/download_model.py xlmr",
+        "Fetch pretrained models, for machines without internet.", "python utils/download_model.py xlmr"
     )
     parser.add_argument(
         "names",

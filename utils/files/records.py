@@ -67,14 +67,14 @@ def check_model(run: Run, record: dict[str, Any], *, by_hash: bool) -> None:
         difference = "one hash of model.safetensors, found two"
     if difference:
         raise RunError(f"{record_file}: expected {difference}; finetune.py --overwrite trains anew")
-    for path, expected in ((run.models / name, expected) for name, expected in files.items()):
-        there = path.is_file()
-        if not there or expected.get("bytes") not in (None, path.stat().st_size) or (
-            by_hash and expected["sha256"] != runs.sha256_of(path)
-        ):  # fmt: skip
+    for name, expected in files.items():
+        path = run.models / name
+        is_there = path.is_file()
+        is_same = is_there and expected.get("bytes") in (None, path.stat().st_size)
+        if not is_same or (by_hash and expected["sha256"] != runs.sha256_of(path)):
             raise RunError(
                 f"{runs.shown(path)}: expected the file that was trained, by its {'hash' if by_hash else 'size'} in "
-                f"{record_file}, found {'another one' if there else 'none'}; finetune.py --overwrite trains it anew"
+                f"{record_file}, found {'another one' if is_there else 'none'}; finetune.py --overwrite trains it anew"
             )
 
 
