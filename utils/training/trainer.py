@@ -25,7 +25,6 @@ import numpy as np
 import torch
 import torch.distributed
 from datasets import Dataset
-from sklearn.utils.class_weight import compute_class_weight
 from tqdm import tqdm
 from transformers import (
     DataCollatorWithPadding,
@@ -89,6 +88,8 @@ def class_weights(labels: np.ndarray, n_registers: int) -> torch.Tensor:
 
     A register without texts weighs 0.
     """
+    from sklearn.utils.class_weight import compute_class_weight  # a second that a training without weights does without
+
     present = np.unique(labels)
     weights = torch.zeros(n_registers)
     weights[present] = torch.from_numpy(compute_class_weight("balanced", classes=present, y=labels)).float()
