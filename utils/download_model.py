@@ -87,8 +87,7 @@ def find_checkpoint(checkpoint: str) -> Path:
     """
     folder = folder_at_hand(checkpoint)
     if folder is None:
-        fetch(checkpoint)
-        return pretrained_folder(checkpoint)
+        return fetch(checkpoint)
     if folder.parent == PRETRAINED:  # a copy elsewhere may have been changed on purpose
         found = damage(folder)
         if found:
@@ -139,8 +138,8 @@ def damage(folder: Path) -> str:
     return "" if "config.json" in files else f"{runs.shown(folder)}/complete.json: expected hashes, found none"
 
 
-def fetch(checkpoint: str) -> None:
-    """Make models/pretrained/CHECKPOINT/, proven to load offline, if it is not there or damaged.
+def fetch(checkpoint: str) -> Path:
+    """Make models/pretrained/CHECKPOINT/, proven to load offline, if it is not there or damaged; return it.
 
     Several at once wait for each other.
     """
@@ -152,7 +151,7 @@ def fetch(checkpoint: str) -> None:
         if (target / "complete.json").is_file():
             found = damage(target)
             if not found:
-                return
+                return target
             log.warning("%s: fetching it anew", found)
         partial = target.with_name(f"{target.name}.partial")
         if checkpoint.startswith("./"):
@@ -173,6 +172,7 @@ def fetch(checkpoint: str) -> None:
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
         log.info("%s: there, in %s", checkpoint, runs.shown(target))
+        return target
     except Exception as error:  # tokenizers raises nothing narrower
         fault = runs.disk_fault(partial, error)
         if fault is None:
@@ -328,8 +328,7 @@ def main(argv: list[str] | None = None) -> int:
         try:
             folder = folder_at_hand(checkpoint)
             if folder is None or folder.parent == PRETRAINED:
-                fetch(checkpoint)
-                folder = pretrained_folder(checkpoint)
+                folder = fetch(checkpoint)
             print(f"{checkpoint}: {runs.shown(folder)}")
         except RunError as error:
             log.error("%s", error)
