@@ -36,8 +36,9 @@ def test_it_memorises_50_texts(root, write_corpus, tiny):
     tokenizer, model = classifier.load_tokenizer(tiny), classifier.load_classifier(tiny, list(registers))
     texts = corpus_load.read_file(corpus, "train", "en", registers).texts
     fifty = tokens.tokenize(texts, tokenizer, 128, list(registers))
-    args, run = finetune.parse_args(["--model-name=tiny", "--train-langs=en", "--learning-rate=2e-3", "--batch-size=8"])
-    trainer.train(run, model, tokenizer, fifty, fifty, args, num_epochs=40, precision="fp32", resume_from=None)
+    options = ["--learning-rate=2e-3", "--batch-size=8", "--num-epochs=40"]
+    args, run = finetune.parse_args(["--model-name=tiny", "--train-langs=en", *options])
+    trainer.train(run, classifier.Classifier(model, tokenizer, "fp32"), fifty, fifty, args, resume_from=None)
     assert len(fifty) == 50
     assert max(entry["validation"]["macro_f1"] for entry in epochs(run)) == 1.0
 
