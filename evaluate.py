@@ -79,25 +79,24 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
     options.add_threads_argument(prediction)
     args = options.parse(parser, argv)
     run = options.check_run_arguments(parser, args)
-    options.check_names(parser, "--eval-lang", args.eval_lang, options.LANGUAGE, "letters, digits and '_'")
+    known = [*corpus_load.training_languages(args.corpus_path), *records.trained_languages(run)]
+    options.read_languages(parser, args, known)
+    options.check_names(parser, "--eval-lang", args.eval_lang, options.LANGUAGE, options.LANGUAGE_IS)
     args.eval_lang = list(dict.fromkeys(args.eval_lang))
     return args, run
 
 
 def load_record(args: argparse.Namespace, run: Run) -> dict[str, Any]:
     """Return the run's run.json; RunError if there is no finished run of this model and these languages."""
-    names = f"--model-name {args.model_name} --train-langs {' '.join(args.train_langs)}"
+    subfolder = f" --subfolder {args.subfolder}" if args.subfolder else ""
+    names = f"--model-name {args.model_name} --train-langs {' '.join(args.train_langs)}{subfolder}"
     if not (run.outputs / "run.json").is_file():
         raise RunError(
             f"{runs.shown(run.outputs / 'run.json')}: expected a file, found none; train it first: "
             f"python finetune.py {names}"
         )
     record = shapes.read_record(run.outputs / "run.json", RECORD, f"python finetune.py {names} --overwrite trains anew")
-    if (record["model_name"], record["train_langs"]) != (args.model_name, args.train_langs):
-        raise RunError(
-            f"{runs.shown(run.outputs)}: expected the run of {args.model_name} on {' '.join(args.train_langs)}, "
-            f"found that of {record['model_name']} on {' '.join(record['train_langs'])}"
-        )
+    records.check_names(args, run, record)
     return record
 
 

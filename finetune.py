@@ -160,6 +160,7 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
 
     args = options.parse(parser, argv)
     run = options.check_run_arguments(parser, args)
+    options.read_languages(parser, args, corpus_load.training_languages(args.corpus_path))
     if not args.checkpoint and args.model_name not in checkpoints:
         parser.error(
             f"argument --model-name: expected one of {', '.join(checkpoints)}, or a --checkpoint for "
@@ -375,7 +376,15 @@ def finish(
     )
     if not record["beats_largest_register"]:
         log.warning("%s", metrics.NOTHING_LEARNT)
-    log.info("next: %s", results.evaluate_command(record, corpus_load.list_languages(corpus, "test")))
+    test_langs = [
+        lang
+        for lang in corpus_load.list_languages(corpus, "test")
+        if f"test/{lang}.tsv" in report["files"] and options.LANGUAGE.fullmatch(lang)
+    ]
+    if test_langs:
+        log.info("next: %s", results.evaluate_command(record, test_langs))
+    else:
+        log.info("next: put texts to evaluate on into %s/corpus/test/LANG.tsv", corpus)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -125,6 +125,14 @@ def list_languages(corpus: Path, split: str) -> list[str]:
     return sorted(path.stem for path in (corpus / "corpus" / split).glob("[!.]*.tsv"))
 
 
+def training_languages(option: str | None) -> list[str]:
+    """Return the languages that can be trained on, option: as for find_corpus; [] without a corpus."""
+    try:
+        return list_languages(find_corpus(option), "train")
+    except CorpusError:  # told when it is needed
+        return []
+
+
 def read_file(corpus: Path, split: str, lang: str, registers: Iterable[str]) -> CorpusFile:
     """Read all texts of corpus/SPLIT/LANG.tsv; CorpusError where a row is not REGISTER<tab>TEXT."""
     path = corpus / "corpus" / split / f"{lang}.tsv"

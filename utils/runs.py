@@ -239,6 +239,14 @@ def shown(path: Path) -> str:
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
+def shown_from_here(path: Path | str) -> str:
+    """Return a path to be typed: relative to the current folder where it lies in it."""
+    with contextlib.suppress(FileNotFoundError):  # the current folder was removed
+        path = os.path.abspath(path)
+        return os.path.relpath(path) if path.startswith(os.getcwd().rstrip("/") + "/") else path
+    return str(path)
+
+
 def remove_evaluations(run: Run) -> None:
     """Remove every evaluation and figure of a run: those of an earlier training must not mix with a new one's."""
     for folder in ("eval", "cfm", "predictions", "errors"):  # scores first: they say "done"
