@@ -28,7 +28,6 @@ import io
 import logging
 import math
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +162,9 @@ def evaluate_language(
     args: argparse.Namespace,
 ) -> dict[str, Any]:
     """Predict the language's test texts, write its three files, and return its scores."""
+    import torch
+    import transformers
+
     from utils.encoder import classifier, tokens
 
     began = time.monotonic()
@@ -217,8 +219,8 @@ def evaluate_language(
             "batch_size": args.batch_size,
             "device": classifier.describe_device(),
             "commit": runs.code_version(),
-            "torch": version("torch"),
-            "transformers": version("transformers"),
+            "torch": str(torch.__version__),
+            "transformers": transformers.__version__,
         },
     }
     runs.write_json(run.scores(eval_lang), scores)
@@ -339,13 +341,14 @@ def evaluate_run(args: argparse.Namespace, run: Run) -> int:
         try:
             with memory.explained(*memory.evaluation(args.batch_size, max_length)):
                 scores = evaluate_language(run, file, expected, model, tokenizer, precision, args)
-                print(summary(scores), flush=True)
         except (RunError, OSError) as error:
             log.error("%s not evaluated: %s", expected["eval_lang"], error)
             failed.append(expected["eval_lang"])
         except Exception:  # a fault of this program: its traceback, and still the other languages
             log.exception("%s not evaluated", expected["eval_lang"])
             failed.append(expected["eval_lang"])
+        else:
+            print(summary(scores), flush=True)
     damaged = rebuild_eval_json(run, record) if to_do or not failed else []
     for message in damaged:
         log.error("%s", message)

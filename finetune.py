@@ -20,12 +20,12 @@ if __name__ == "__main__":  # first: a signal during the imports below is answer
 
 import argparse
 import datetime
+import importlib
 import logging
 import math
 import os
 import platform
 import shutil
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -354,7 +354,8 @@ def finish(
         "weights_sha256": model_files["model.safetensors"]["sha256"],
         "model_files": model_files,
         "commit": runs.code_version(),
-        "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
+        "versions": {"python": platform.python_version()}
+        | {package: str(importlib.import_module(package).__version__) for package in PACKAGES},  # that really ran
         "device": devices[-1],
         "devices": devices,  # more than one where it was interrupted
         "slurm_job": records.slurm_job(),

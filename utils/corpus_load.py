@@ -263,10 +263,11 @@ def log_audit(report: dict, registers: Sequence[str]) -> None:
     if report["also_in_validation"]:
         log.info("%d training texts also occur in validation: left out of training", report["also_in_validation"])
     log_several_registers(report["several_registers"])
-    log.info("%-16s %s %6s", "texts", " ".join(f"{register:>5}" for register in registers), "all")
+    widths = {register: max(len(register), 5) for register in registers}
+    log.info("%-16s %s %6s", "texts", " ".join(f"{register:>{width}}" for register, width in widths.items()), "all")
     for part in ("train", "validation"):
         for lang, counts in report[part].items():
-            cells = " ".join(f"{counts[register]:5d}" for register in registers)
+            cells = " ".join(f"{counts[register]:{width}d}" for register, width in widths.items())
             log.info("%-16s %s %6d", f"{part} {lang}", cells, sum(counts.values()))
 
 
