@@ -11,7 +11,14 @@ The layout is register-corpus's:
 Rows with an empty text and rows labelled `unused` are skipped and counted; anything else that does not
 fit is a CorpusError that names file and line. Texts are kept as they are, blanks at their ends and
 control characters included. Of one text under several registers every row is kept, and named.
+
+    python -m utils.corpus_load CORPUS        audits a corpus, without a model (utils/audit.py)
 """
+
+if __name__ == "__main__":  # first: a signal during the imports below is answered too
+    from utils.files import stop
+
+    stop.end_on_signals()
 
 import hashlib
 import json
@@ -357,3 +364,9 @@ def _hash_texts(texts: Iterable[Text]) -> str:
     for text in texts:
         digest.update(json.dumps([text.lang, text.register, text.text]).encode())
     return digest.hexdigest()
+
+
+if __name__ == "__main__":
+    from utils import audit, runs
+
+    runs.run_script(audit.main)
