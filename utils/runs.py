@@ -276,9 +276,10 @@ def _phrase(value: Any) -> str:
 
 def code_version() -> str:
     """Return the commit of this code, ending in -dirty if files were changed since; '' outside git."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # of another folder
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=variables).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
 

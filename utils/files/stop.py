@@ -26,6 +26,8 @@ FOREIGN = (
     "PYTHONINSPECT",
     "PYTHONDEVMODE",
 )
+# torchrun's, which sets TORCHELASTIC_RUN_ID with them; another launcher's, or one's own, would be taken for them
+TORCHRUNS = ("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR")
 
 to_undo: list = []  # functions without arguments
 
@@ -56,6 +58,9 @@ def end_on_signals() -> None:
     _signal.signal(_signal.SIGPIPE, end_unread)
     _open_what_is_closed()
     _leave_foreign_python()
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        for name in TORCHRUNS:
+            os.environ.pop(name, None)
 
 
 def _undo() -> None:
