@@ -28,7 +28,6 @@ import io
 import logging
 import math
 import time
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from utils import corpus_load, download_model, metrics, options, runs
@@ -83,25 +82,24 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
     options.add_threads_argument(prediction)
     args = options.parse(parser, argv)
     run = options.check_run_arguments(parser, args)
-    options.check_names(parser, "--eval-lang", args.eval_lang, options.LANGUAGE, "letters, digits and '_'")
+    known = [*corpus_load.training_languages(args.corpus_path), *records.trained_languages(run)]
+    options.read_languages(parser, args, known)
+    options.check_names(parser, "--eval-lang", args.eval_lang, options.LANGUAGE, options.LANGUAGE_IS)
     args.eval_lang = list(dict.fromkeys(args.eval_lang))
     return args, run
 
 
 def load_record(args: argparse.Namespace, run: Run) -> dict[str, Any]:
     """Return the run's run.json; RunError if there is no finished run of this model and these languages."""
-    names = f"--model-name {args.model_name} --train-langs {' '.join(args.train_langs)}"
+    subfolder = f" --subfolder {args.subfolder}" if args.subfolder else ""
+    names = f"--model-name {args.model_name} --train-langs {' '.join(args.train_langs)}{subfolder}"
     if not (run.outputs / "run.json").is_file():
         raise RunError(
             f"{runs.shown(run.outputs / 'run.json')}: expected a file, found none; train it first: "
             f"python finetune.py {names}"
         )
     record = shapes.read_record(run.outputs / "run.json", RECORD, f"python finetune.py {names} --overwrite trains anew")
-    if (record["model_name"], record["train_langs"]) != (args.model_name, args.train_langs):
-        raise RunError(
-            f"{runs.shown(run.outputs)}: expected the run of {args.model_name} on {' '.join(args.train_langs)}, "
-            f"found that of {record['model_name']} on {' '.join(record['train_langs'])}"
-        )
+    records.check_names(args, run, record)
     return record
 
 
@@ -159,6 +157,9 @@ def evaluate_language(
     args: argparse.Namespace, run: Run, file: corpus_load.CorpusFile, expected: dict[str, Any], loaded: "Classifier"
 ) -> dict[str, Any]:
     """Predict the language's test texts, write its three files, and return its scores."""
+    import torch
+    import transformers
+
     from utils.encoder import classifier, device, tokens
 
     began = time.monotonic()
@@ -214,8 +215,8 @@ def evaluate_language(
             "batch_size": args.batch_size,
             "device": device.describe_device(),
             "commit": runs.code_version(),
-            "torch": version("torch"),
-            "transformers": version("transformers"),
+            "torch": str(torch.__version__),
+            "transformers": transformers.__version__,
         },
     }
     runs.write_json(run.scores(eval_lang), scores)
@@ -336,13 +337,14 @@ def evaluate_run(args: argparse.Namespace, run: Run) -> int:
         try:
             with memory.explained(*memory.evaluation(args.batch_size, max_length)):
                 scores = evaluate_language(args, run, file, expected, loaded)
-                print(summary(scores), flush=True)
         except (RunError, OSError) as error:
             log.error("%s not evaluated: %s", expected["eval_lang"], error)
             failed.append(expected["eval_lang"])
         except Exception:  # a fault of this program: its traceback, and still the other languages
             log.exception("%s not evaluated", expected["eval_lang"])
             failed.append(expected["eval_lang"])
+        else:
+            print(summary(scores), flush=True)
     damaged = rebuild_eval_json(run, record) if to_do or not failed else []
     for message in damaged:
         log.error("%s", message)

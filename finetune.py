@@ -20,12 +20,12 @@ if __name__ == "__main__":  # first: a signal during the imports below is answer
 
 import argparse
 import datetime
+import importlib
 import logging
 import math
 import os
 import platform
 import shutil
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:  # it loads torch
 
 TEXTS_SHOWN, FEWEST_EPOCHS, MOST_EPOCHS = 7_800, 3, 40  # of the default number of epochs
 HEAD_RATE = 5e-4  # the most that the classifier's head learns at, unless the learning rate itself is higher
-PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "datasets", "numpy", "scikit-learn")
+PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "datasets", "numpy", "sklearn")
 
 log = logging.getLogger("finetune")
 
@@ -102,6 +102,7 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
     options.add_threads_argument(optimisation)
     args = options.parse(parser, argv)
     run = options.check_run_arguments(parser, args)
+    options.read_languages(parser, args, corpus_load.training_languages(args.corpus_path))
     if not args.checkpoint and args.model_name not in checkpoints:
         parser.error(
             f"argument --model-name: expected one of {', '.join(checkpoints)}, or a --checkpoint for "
@@ -248,7 +249,8 @@ def finish(
         "weights_sha256": model_files["model.safetensors"]["sha256"],
         "model_files": model_files,
         "commit": runs.code_version(),
-        "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
+        "versions": {"python": platform.python_version()}
+        | {package: str(importlib.import_module(package).__version__) for package in PACKAGES},  # that really ran
         "device": started["devices"][-1],
         "devices": started["devices"],  # more than one where it was interrupted
         "slurm_job": records.slurm_job(),
@@ -265,7 +267,15 @@ def finish(
     )
     if not record["beats_largest_register"]:
         log.warning("%s", metrics.NOTHING_LEARNT)
-    log.info("next: %s", results.evaluate_command(record, corpus_load.list_languages(args.corpus_path, "test")))
+    test_langs = [
+        lang
+        for lang in corpus_load.list_languages(args.corpus_path, "test")
+        if f"test/{lang}.tsv" in report["files"] and options.LANGUAGE.fullmatch(lang)
+    ]
+    if test_langs:
+        log.info("next: %s", results.evaluate_command(record, test_langs))
+    else:
+        log.info("next: put texts to evaluate on into %s/corpus/test/LANG.tsv", args.corpus_path)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -26,6 +26,7 @@ import errno
 import fcntl
 import glob
 import hashlib
+import io
 import json
 import logging
 import os
@@ -227,14 +228,23 @@ def shown(path: Path) -> str:
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
+def shown_from_here(path: Path | str) -> str:
+    """Return a path to be typed: relative to the current folder where it lies in it."""
+    with contextlib.suppress(FileNotFoundError):  # the current folder was removed
+        path = os.path.abspath(path)
+        return os.path.relpath(path) if path.startswith(os.getcwd().rstrip("/") + "/") else path
+    return str(path)
+
+
 # ---- scripts ----
 
 
 def code_version() -> str:
     """Return the commit of this code, ending in -dirty if files were changed since; '' outside git."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # of another folder
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=variables).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
 
@@ -254,24 +264,36 @@ def run_script(main: Callable[[], int]) -> NoReturn:
     """Run a script's main and leave with its exit code; the only place where errors of use are caught.
 
     A RunError, and a disk that can't be written to, become one line and exit code 1. A bug keeps its traceback.
+    What a terminal's encoding lacks is printed as an escape.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # standard error does so by itself
+        sys.stdout.reconfigure(errors="backslashreplace")
     rank = int(os.environ.get("RANK", 0))
     logging.basicConfig(
         format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO if rank == 0 else logging.ERROR
     )
     for handler in logging.getLogger().handlers:
-        handler.addFilter(_to_one_line)
+        handler.addFilter(to_one_line)
     try:
-        sys.exit(main())
+        try:
+            code = main()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, where a reader who has gone can be told from a fault
+        sys.exit(code)
     except RunError as error:
         sys.exit(f"{Path(sys.argv[0]).name}: {one_line(str(error))}")
     except OSError as error:
         fault = disk_fault(Path(error.filename), error) if isinstance(error.filename, str) else None
+        if error.filename is None and error.errno in DISK_FAULTS:  # every file that is written has a name
+            fault = RunError(f"expected room for what is printed, found: {error.strerror}")
+            sys.stdout = None  # type: ignore[assignment]  # Python would try again at its end
         if fault is None:
             raise
         sys.exit(f"{Path(sys.argv[0]).name}: {one_line(str(fault))}")
 
 
-def _to_one_line(entry: logging.LogRecord) -> bool:
+def to_one_line(entry: logging.LogRecord) -> bool:
+    """Let what is logged be one line; for a handler's addFilter."""
     entry.msg, entry.args = one_line(entry.getMessage()), None  # a traceback keeps its lines
     return True

@@ -80,11 +80,7 @@ def parse_runs(args: argparse.Namespace, problems: dict[str, int]) -> list[GridR
             parsed["eval"], named = _parse(
                 evaluate.parse_args, [*names, "--eval-lang", *eval_langs(), *rest.get("eval", [])]
             )
-            if (
-                "train" in parsed
-                and run != named
-                or named != runs.run_paths(model_name, mix.split("-"), args.subfolder)
-            ):
+            if "train" in parsed and run != named or named != runs.run_paths(model_name, [mix], args.subfolder):
                 raise RunError("--model-name, --train-langs, --subfolder: expected before --, found after it")
             if len(args.kinds) > 1 and parsed["train"].corpus_path:
                 raise RunError(

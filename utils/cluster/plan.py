@@ -107,7 +107,7 @@ def check_grid(grid: list[GridRun], args: argparse.Namespace, problems: dict[str
         return
     langs: dict[str, list[str]] = {"train": [], "test": []}
     if "train" in args.kinds:
-        langs["train"] = [lang for entry in grid for lang in entry.args["eval"].train_langs]
+        langs["train"] = [lang for entry in grid for lang in entry.args["train"].train_langs]
         missing = {
             entry.args["eval"].model_name: entry.args["train"].checkpoint
             for entry in grid

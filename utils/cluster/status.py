@@ -29,10 +29,11 @@ import subprocess
 
 from utils import metrics, runs
 from utils.cluster.grid import GridRun, Job, parse_args, parse_runs, queued_jobs
-from utils.files import lock, shapes
+from utils.files import lock, records, shapes
 from utils.runs import ROOT, RunError
 
-RECORD = {"epochs": int, "validation": {"macro_f1": float}}  # what is read of run.json here
+# what is read of run.json here
+RECORD = {"model_name": str, "train_langs": [str], "epochs": int, "validation": {"macro_f1": float}}
 REMEDY = "finetune.py --overwrite trains anew"
 SHOWN_OF_LOG = 150  # characters of a log's last line
 SLURMS_OWN = re.compile(r"(srun|slurmstepd|slurmd)\b[^:]*: ")  # how lines begin that Slurm adds to a log
@@ -85,13 +86,14 @@ def ended_jobs() -> dict[str, str]:
 def training_status(entry: GridRun, job: Job | None, ended: str | None) -> tuple[str, str]:
     """Return how far a training is, in words, and the last line of its log if it has stopped before its end."""
     run = entry.run
-    records = run.outputs / "train.json"
-    epochs = shapes.read_record(records, [{"epoch": int}], REMEDY) if records.is_file() else []
+    epochs_file = run.outputs / "train.json"
+    epochs = shapes.read_record(epochs_file, [{"epoch": int}], REMEDY) if epochs_file.is_file() else []
     n_epochs = epochs[-1]["epoch"] if epochs else 0
     if job:
         return queue_status(job, f"epoch {n_epochs + 1}"), ""
     if entry.is_trained():
         record = shapes.read_record(run.outputs / "run.json", RECORD, REMEDY)
+        records.check_names(entry.args["eval"], run, record)
         score = 100 * record["validation"]["macro_f1"]
         learnt = record.get("beats_largest_register") is not False  # an earlier version did not tell
         why = "" if learnt else metrics.NOTHING_LEARNT

@@ -13,6 +13,7 @@ from typing import Any
 
 from utils import corpus_load, runs
 from utils.files import shapes
+from utils.options import LANGUAGE
 from utils.runs import Run, RunError
 
 # what is read of run.json and started.json here
@@ -42,6 +43,26 @@ def earlier_record(run: Run) -> dict[str, Any] | None:
     if any(run.checkpoints.glob("checkpoint-*")):
         return read_started(run)
     return None
+
+
+def trained_languages(run: Run) -> list[str]:
+    """Return the languages that the run was trained on, as run.json has them; [] if it can't be read."""
+    try:
+        return shapes.read_record(run.outputs / "run.json", {"train_langs": [LANGUAGE]}, "")["train_langs"]
+    except RunError:
+        return []
+
+
+def check_names(args: argparse.Namespace, run: Run, record: dict[str, Any]) -> None:
+    """RunError if a run's folder holds that of another model or of other languages, as run.json has them.
+
+    The folder was renamed or copied, or two lists of languages have one name: pt and br, and pt-br.
+    """
+    if (record["model_name"], record["train_langs"]) != (args.model_name, args.train_langs):
+        raise RunError(
+            f"{runs.shown(run.outputs)}: expected the run of {args.model_name} on {' '.join(args.train_langs)}, "
+            f"found that of {record['model_name']} on {' '.join(record['train_langs'])}"
+        )
 
 
 def read_started(run: Run) -> dict[str, Any]:
