@@ -165,7 +165,7 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
             f"argument --model-name: expected one of {', '.join(checkpoints)}, or a --checkpoint for "
             f"this new name; found {args.model_name!r}"
         )
-    if int(os.environ.get("SLURM_NTASKS", 1)) > 1 and "LOCAL_RANK" not in os.environ:
+    if runs.slurm_tasks() > 1 and "LOCAL_RANK" not in os.environ:
         parser.error(
             "Slurm starts several tasks, and each would train the whole run: use one task, and "
             "srun torchrun --standalone --nproc_per_node=N finetune.py … for N GPUs"

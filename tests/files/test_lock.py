@@ -27,6 +27,7 @@ def wait_for(path, process):
 def test_the_second_of_two_trainings_says_who_holds_the_run(shared_project, corpus, monkeypatch):
     training = [*TRAINING, "--num-epochs=2000"]
     monkeypatch.setenv("SLURM_JOB_ID", "17")
+    monkeypatch.setenv("REGISTER_JOB", "17")
     first = start(shared_project, *training, corpus=corpus)
     run = run_of(shared_project)
     wait_for(run.outputs / ".lock", first)
@@ -168,6 +169,9 @@ def test_a_note_from_another_machine_counts_only_where_locks_do_not_reach(run, m
     leave_note(run, slurm_job="17")
     with pytest.raises(RunError, match="process 1234, Slurm job 17, since"), lock.hold(run, "trained"):
         pass
-    monkeypatch.setenv("SLURM_JOB_ID", "17")  # the same job, started again on another node
+    monkeypatch.setenv("SLURM_JOB_ID", "17")  # a terminal within it, on another node
+    with pytest.raises(RunError, match="process 1234, Slurm job 17, since"), lock.hold(run, "trained"):
+        pass
+    monkeypatch.setenv("REGISTER_JOB", "17")  # the same job, started again on another node
     with lock.hold(run, "trained"):
         pass

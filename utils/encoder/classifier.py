@@ -30,7 +30,7 @@ from utils.download_model import refuse_pickled
 from utils.encoder import cpu, tokens
 from utils.encoder.memory import is_shortage
 from utils.files.shapes import read_record
-from utils.runs import RunError, first_line, shown
+from utils.runs import RunError, first_line, shown, slurm_job
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 GPU_DEVICES = ("/dev/nvidia[0-9]*", "/dev/kfd")  # what the drivers of NVIDIA and of AMD make
@@ -163,7 +163,7 @@ def check_device() -> None:
     if chosen == "" or torch.cuda.is_available():
         return
     devices = [path for pattern in GPU_DEVICES for path in sorted(glob.glob(pattern))]
-    given = os.environ.get("SLURM_JOB_GPUS")
+    given = os.environ.get("SLURM_JOB_GPUS") if slurm_job() else None
     if not devices and not given:
         return
     try:

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from utils.runs import Run, RunError, shown, undone
+from utils.runs import Run, RunError, shown, slurm_job, undone
 
 SECONDS = 2  # to try for: whoever leaves shuts the others out for an instant
 LOCAL_TYPES = re.compile("beegfs|9p|fuse")
@@ -127,7 +127,7 @@ def _note(work: str) -> dict[str, Any]:
         "work": work,
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "slurm_job": os.environ.get("SLURM_JOB_ID"),
+        "slurm_job": slurm_job(),
         "since": datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
     }
 
@@ -169,11 +169,11 @@ def reaches_all_machines(path: Path, mounts: str) -> bool:
     return not LOCAL_TYPES.match(kind) and not any(LOCAL_OPTIONS.fullmatch(option) for option in options.split(","))
 
 
-def _is_gone(slurm_job: str) -> bool:
+def _is_gone(job: str) -> bool:
     """Tell whether Slurm knows that a job does not run; this job's own earlier start, on another node, does not."""
-    if slurm_job == os.environ.get("SLURM_JOB_ID"):
+    if job == slurm_job():
         return True
-    command = ["squeue", "--noheader", "--format=%T", f"--jobs={slurm_job}"]
+    command = ["squeue", "--noheader", "--format=%T", f"--jobs={job}"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
