@@ -60,7 +60,8 @@ def test_a_grid_on_this_machine_goes_on_past_a_run_that_fails(project, corpus):
         assert row[1].startswith("trained, 1 epochs, validation macro-F1 ") and row[2] == "2 of 2 languages"
 
 
-def test_ctrl_c_ends_a_grid_on_this_machine(project):
+@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_grid_on_this_machine_with_its_training(project, name):
     command = ["bash", "submit_train_jobs.sh", "--local", "--models", "tiny", "--langs", "sv", "en"]
     process = subprocess.Popen(
         [*command, "--", "--num-epochs=1000", "--max-length=16"], cwd=project, stdout=subprocess.PIPE, text=True,
@@ -69,9 +70,9 @@ def test_ctrl_c_ends_a_grid_on_this_machine(project):
     for line in process.stdout:
         if "epoch 2:" in line:
             break
-    os.killpg(process.pid, signal.SIGINT)
-    out, _ = process.communicate(timeout=120)
-    assert process.returncode == 130
+    process.send_signal(name)
+    out, _ = process.communicate(timeout=120)  # until no process has the pipe any more
+    assert process.returncode == 128 + name
     assert "the same command goes on from the checkpoint" in out and "== train tiny en" not in out
     log = (project / "outputs" / "tiny-sv" / "train.txt").read_text()
     assert "epoch 2:" in log and "the same command goes on" in log

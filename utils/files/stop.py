@@ -1,4 +1,4 @@
-"""End a script in one line on Ctrl-C, SIGTERM or SIGUSR2, whatever it is doing.
+"""End a script in one line on Ctrl-C, SIGTERM, SIGUSR2 or the end of its terminal, whatever it is doing.
 
 The process ends within the signal's handler. An exception, as Python's own KeyboardInterrupt, would unwind through
 whatever library is at work, and some of them swallow it, or print it as a fault of their own. Nothing is lost by it:
@@ -12,7 +12,7 @@ import _signal
 import os
 import sys
 
-NAMES = {_signal.SIGINT: "SIGINT", _signal.SIGTERM: "SIGTERM", _signal.SIGUSR2: "SIGUSR2"}
+NAMES = {_signal.SIGINT: "SIGINT", _signal.SIGTERM: "SIGTERM", _signal.SIGUSR2: "SIGUSR2", _signal.SIGHUP: "SIGHUP"}
 SIGNALS = tuple(NAMES)
 
 to_undo: list = []  # functions without arguments
@@ -23,16 +23,18 @@ def end_on_signals() -> None:
     process = os.getpid()
 
     def end(number: int, frame: object) -> None:
-        if os.getpid() == process:  # else a child that was forked just now, whose parent says it
-            while to_undo:
-                try:
-                    to_undo.pop()()
-                except OSError:
-                    continue
-            if os.environ.get("RANK", "0") == "0":
-                name = os.path.basename(sys.argv[0])
-                os.write(2, f"{name}: ended by {NAMES[number]}; what is done is kept\n".encode())
-        os._exit(128 + number)
+        try:
+            if os.getpid() == process:  # else a child that was forked just now, whose parent says it
+                while to_undo:
+                    try:
+                        to_undo.pop()()
+                    except OSError:
+                        continue
+                if os.environ.get("RANK", "0") == "0":
+                    name = os.path.basename(sys.argv[0])
+                    os.write(2, f"{name}: ended by {NAMES[number]}; what is done is kept\n".encode())
+        finally:  # the terminal may be gone
+            os._exit(128 + number)
 
     for number in SIGNALS:
         if _signal.getsignal(number) != _signal.SIG_IGN:
