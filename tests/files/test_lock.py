@@ -111,7 +111,8 @@ def leave_note(run, **changes):
 
 def test_a_killed_process_is_no_obstacle(run):
     code = (
-        "import sys, time; from pathlib import Path; from utils import runs; from utils.files import lock; folder = Path(sys.argv[1])\n"
+        "import sys, time; from pathlib import Path; from utils import runs; from utils.files import lock\n"
+        "folder = Path(sys.argv[1])\n"
         "with lock.hold(runs.Run('tiny-en', folder, folder), 'trained'): print('held', flush=True); time.sleep(60)\n"
     )
     holder = subprocess.Popen(
