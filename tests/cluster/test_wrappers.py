@@ -294,6 +294,18 @@ def test_two_at_once_make_one_environment_and_a_changed_list_a_new_one(bare):
     assert "making" in load_env(bare).communicate(timeout=60)[1]
 
 
+def test_packages_of_a_module_do_not_go_before_those_of_the_environment(project, tmp_path):
+    (tmp_path / "older").mkdir()
+    (tmp_path / "older" / "numpy.py").write_text("raise ImportError('an older numpy')\n")
+    loaded = [
+        "export PYTHONPATH=$1; source utils/load_env.sh; python -c 'import numpy'",
+        "bash",
+        str(tmp_path / "older"),
+    ]
+    done = bash(project, "-c", *loaded)
+    assert done.returncode == 0, done.stderr
+
+
 def test_an_interrupted_making_is_started_over(bare):
     process = load_env(bare)
     deadline = time.monotonic() + 60
