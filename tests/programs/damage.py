@@ -57,7 +57,7 @@ def stand_in(patch, folder):
     patch.setenv("REGISTER_CORPUS", str(folder / "corpus"))
     patch.setenv("HF_HUB_OFFLINE", "1")
     grid.eval_langs.cache_clear()
-    plan.test_sha256.cache_clear()
+    plan.hash_file.cache_clear()
 
 
 def names(folder, subfolder=""):

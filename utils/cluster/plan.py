@@ -3,7 +3,6 @@
 import argparse
 import functools
 import sys
-from pathlib import Path
 from typing import NamedTuple
 
 import evaluate
@@ -11,6 +10,8 @@ from utils import corpus_load, download_model, runs
 from utils.cluster.grid import GridRun, Job
 from utils.files import lock, records
 from utils.runs import RunError
+
+hash_file = functools.cache(corpus_load.hash_file)  # each file once for the whole grid
 
 
 class Todo(NamedTuple):
@@ -72,11 +73,14 @@ def check_grid(grid: list[GridRun], args: argparse.Namespace, problems: dict[str
     langs: dict[str, list[str]] = {"train": [], "test": []}
     if "train" in args.kinds:
         langs["train"] = [lang for entry in grid for lang in entry.args["eval"].train_langs]
-        missing = {
-            entry.args["eval"].model_name: entry.args["train"].checkpoint
-            for entry in grid
-            if not at_hand(entry.args["train"].checkpoint, problems)
-        }
+        missing = {}
+        for entry in grid:
+            checkpoint = entry.args["train"].checkpoint
+            try:
+                if download_model.folder_at_hand(checkpoint) is None:
+                    missing[entry.args["eval"].model_name] = checkpoint
+            except RunError as error:
+                problems[str(error)] = 1
         if missing and not args.local:  # on this machine, finetune.py fetches it
             problems[
                 f"{runs.shown(runs.PRETRAINED)}: expected {', '.join(missing.values())}, for nodes without internet, "
@@ -92,15 +96,6 @@ def check_grid(grid: list[GridRun], args: argparse.Namespace, problems: dict[str
                 f"{corpus}/corpus/{split}: expected a file LANG.tsv for each language, found none for "
                 f"{' '.join(absent)}; change {change}"
             ] = 1
-
-
-def at_hand(checkpoint: str, problems: dict[str, int]) -> bool:
-    """Tell whether a checkpoint needs no fetching; one that can't be one is added to problems."""
-    try:
-        return download_model.folder_at_hand(checkpoint) is not None
-    except RunError as error:
-        problems[str(error)] = 1
-        return True
 
 
 def nothing_to_train(entry: GridRun) -> bool:
@@ -120,10 +115,5 @@ def nothing_to_evaluate(entry: GridRun) -> bool:
     args = entry.args["eval"]
     corpus = corpus_load.find_corpus(args.corpus_path)
     record = evaluate.load_record(args, entry.run)
-    signatures = [evaluate.signature(args, record, lang, test_sha256(corpus, lang)) for lang in args.eval_lang]
+    signatures = [evaluate.signature(args, record, lang, hash_file(corpus, "test", lang)) for lang in args.eval_lang]
     return not args.overwrite and all(evaluate.is_done(entry.run, record, expected) for expected in signatures)
-
-
-@functools.cache
-def test_sha256(corpus: Path, lang: str) -> str | None:
-    return corpus_load.hash_file(corpus, "test", lang)
