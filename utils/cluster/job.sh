@@ -49,7 +49,6 @@ run_python() { # COMMAND…
     if [[ -z $in_job ]]; then exec "$@"; fi
 
     export HF_HUB_OFFLINE=1 # nodes often have no internet: what is missing is told at once, not after a time-out
-    export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}
     export SLURM_EXIT_ERROR=75 # what srun leaves with where Slurm itself has failed, a lost node for example
     export REGISTER_JOB=$SLURM_JOB_ID # tells Python that this job is the run's own, and not one around a terminal
     # a job in which this one was submitted has handed these on, and srun would take them for options
@@ -57,7 +56,7 @@ run_python() { # COMMAND…
         "${!SLURM_TRES@}" SLURM_GPUS SLURM_DISTRIBUTION
     before=$(saved)
     if [[ -z $near_time_limit ]]; then
-        srun --export=ALL --cpus-per-task="$OMP_NUM_THREADS" "$@" &
+        srun --export=ALL --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" "$@" &
         step=$!
         while kill -0 "$step" 2> /dev/null; do wait "$step" || true; done # a trapped signal ends a wait early
         wait "$step" && status=0 || status=$?
