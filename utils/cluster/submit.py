@@ -168,19 +168,19 @@ def run_logged(command: list[str], log: Path) -> int:
         assert process.stdout is not None
         pipe = process.stdout.fileno()
 
-        def show() -> None:
-            while said := os.read(pipe, 2**16):
-                file.write(said)
-                os.write(1, said)
-
         def end() -> None:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGTERM)
-                show()
+                while said := os.read(pipe, 2**16):
+                    file.write(said)
+                    with contextlib.suppress(OSError):  # the terminal may be gone
+                        os.write(1, said)
 
         with runs.undone(end):
-            show()
+            while said := os.read(pipe, 2**16):
+                file.write(said)
+                os.write(1, said)
             code = process.wait()
     return code if code >= 0 else 128 - code
 
