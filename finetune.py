@@ -108,7 +108,7 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
             f"argument --model-name: expected one of {', '.join(checkpoints)}, or a --checkpoint for "
             f"this new name; found {args.model_name!r}"
         )
-    if int(os.environ.get("SLURM_NTASKS", 1)) > 1 and "LOCAL_RANK" not in os.environ:
+    if runs.slurm_tasks() > 1 and "LOCAL_RANK" not in os.environ:
         parser.error(
             "Slurm starts several tasks, and each would train the whole run: use one task, and "
             "srun torchrun --standalone --nproc_per_node=N finetune.py … for N GPUs"
@@ -151,7 +151,7 @@ def train_run(args: argparse.Namespace, run: Run, names: dict[str, str], setting
     if loaded and (received := learn(args, run, loaded, texts, registers, checkpoint)) is not None:
         log.warning(
             "interrupted: the same command%s goes on from the checkpoint in %s",
-            ", without --overwrite," if args.overwrite and not records.slurm_job() else "",
+            ", without --overwrite," if args.overwrite and not runs.slurm_job() else "",
             runs.shown(run.checkpoints),
         )
         return 128 + received
@@ -253,7 +253,7 @@ def finish(
         | {package: str(importlib.import_module(package).__version__) for package in PACKAGES},  # that really ran
         "device": started["devices"][-1],
         "devices": started["devices"],  # more than one where it was interrupted
-        "slurm_job": records.slurm_job(),
+        "slurm_job": runs.slurm_job(),
         "peak_memory_bytes": device.peak_memory(),
         "seconds": round(sum(r["seconds"] + r["validation_seconds"] for r in epochs), 3),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -249,6 +249,21 @@ def code_version() -> str:
         return ""
 
 
+def slurm_job() -> str | None:
+    """Return the number of the job that was submitted for this very work (utils/cluster/job.sh); None elsewhere.
+
+    A terminal may lie within a job too, and SLURM_JOB_ID and its like then tell of that one.
+    """
+    job = os.environ.get("REGISTER_JOB")
+    return job if job and job == os.environ.get("SLURM_JOB_ID") else None
+
+
+def slurm_tasks() -> int:
+    """Return how many times srun starts this script; 1 if srun is not what starts it."""
+    is_task = Path(f"/proc/{os.getppid()}/comm").read_text() == "slurmstepd\n"
+    return int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) if is_task else 1
+
+
 def choose_gpu(cpu: bool) -> None:
     """Let this process see one GPU only, unless torchrun started it: with two, Trainer splits batches unasked.
 

@@ -52,6 +52,9 @@ def test_a_gpu_that_torch_cannot_use_is_told_and_refused_in_a_job(monkeypatch, t
     device.check_device()
     assert f"expected {tmp_path}/nvidia0 to be one that torch can use" in caplog.text and "--cpu" in caplog.text
     monkeypatch.setenv("SLURM_JOB_GPUS", "0")
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    device.check_device()  # in a terminal within a job there is somebody to read it
+    monkeypatch.setenv("REGISTER_JOB", "17")
     with pytest.raises(RunError, match="--cpu"):
         device.check_device()
     (tmp_path / "nvidia0").unlink()

@@ -213,4 +213,7 @@ def test_threads_are_the_cores_that_this_process_may_use(monkeypatch):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
     assert environment.cores() == 2
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "2")
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    assert environment.cores() == 2  # a terminal within a job
+    monkeypatch.setenv("REGISTER_JOB", "17")
     assert environment.cores() == 1

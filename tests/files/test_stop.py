@@ -16,7 +16,7 @@ from conftest import FAST, ROOT, SAMPLE_CORPUS, finish, start
 from utils import runs
 
 
-@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGUSR2", 140)])
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGUSR2", 140), ("SIGHUP", 129)])
 def test_a_signal_before_training_has_begun_ends_in_one_line(shared_project, name, code):
     process = start(shared_project, "finetune.py", "--model-name=tiny", "--train-langs=en", *FAST)
     maps = Path(f"/proc/{process.pid}/maps")

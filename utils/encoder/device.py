@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 
 import torch
 
-from utils.runs import RunError, first_line
+from utils.runs import RunError, first_line, slurm_job
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 GPU_DEVICES = ("/dev/nvidia[0-9]*", "/dev/kfd")  # what the drivers of NVIDIA and of AMD make
@@ -26,7 +26,7 @@ def check_device() -> None:
     if chosen == "" or torch.cuda.is_available():
         return
     devices = [path for pattern in GPU_DEVICES for path in sorted(glob.glob(pattern))]
-    given = os.environ.get("SLURM_JOB_GPUS")
+    given = os.environ.get("SLURM_JOB_GPUS") if slurm_job() else None
     if not devices and not given:
         return
     try:

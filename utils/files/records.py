@@ -14,7 +14,7 @@ from typing import Any
 from utils import corpus_load, runs
 from utils.files import shapes
 from utils.options import LANGUAGE
-from utils.runs import Run, RunError
+from utils.runs import Run, RunError, slurm_job
 
 # what is read of run.json and started.json here
 FINISHED = {"settings": {"processes": int}, "weights_sha256": str}
@@ -145,13 +145,9 @@ def _effective_batch(settings: dict[str, Any]) -> int | None:
     return math.prod(sizes) if all(isinstance(size, int) for size in sizes) else None
 
 
-def slurm_job() -> str | None:
-    return os.environ.get("SLURM_JOB_ID")
-
-
 def begun_by_this_job(run: Run) -> bool:
     """Tell whether this is a Slurm job started again, and the run was begun by its earlier start."""
-    if int(os.environ.get("SLURM_RESTART_COUNT", 0)) == 0:
+    if slurm_job() is None or int(os.environ.get("SLURM_RESTART_COUNT", 0)) == 0:
         return False
     try:
         earlier = earlier_record(run)

@@ -1,5 +1,5 @@
-"""Begin a script in this project's own environment; end it in one line on Ctrl-C, SIGTERM or SIGUSR2, and quietly
-when nobody reads what it prints any more.
+"""Begin a script in this project's own environment; end it in one line on Ctrl-C, SIGTERM, SIGUSR2 or the end of its
+terminal, and quietly when nobody reads what it prints any more.
 
 The process ends within the signal's handler. An exception, as Python's own KeyboardInterrupt, would unwind through
 whatever library is at work, and some of them swallow it, or print it as a fault of their own. Nothing is lost by it:
@@ -13,7 +13,7 @@ import _signal
 import os
 import sys
 
-NAMES = {_signal.SIGINT: "SIGINT", _signal.SIGTERM: "SIGTERM", _signal.SIGUSR2: "SIGUSR2"}
+NAMES = {_signal.SIGINT: "SIGINT", _signal.SIGTERM: "SIGTERM", _signal.SIGUSR2: "SIGUSR2", _signal.SIGHUP: "SIGHUP"}
 SIGNALS = tuple(NAMES)
 
 # variables by which Python would take other packages than those of requirements.txt, or run them in another way
@@ -40,12 +40,14 @@ def end_on_signals() -> None:
     process = os.getpid()
 
     def end(number: int, frame: object) -> None:
-        if os.getpid() == process:  # else a child that was forked just now, whose parent says it
-            _undo()
-            if os.environ.get("RANK", "0") == "0":
-                name = os.path.basename(sys.argv[0])
-                os.write(2, f"{name}: ended by {NAMES[number]}; what is done is kept\n".encode())
-        os._exit(128 + number)
+        try:
+            if os.getpid() == process:  # else a child that was forked just now, whose parent says it
+                _undo()
+                if os.environ.get("RANK", "0") == "0":
+                    name = os.path.basename(sys.argv[0])
+                    os.write(2, f"{name}: ended by {NAMES[number]}; what is done is kept\n".encode())
+        finally:  # the terminal may be gone
+            os._exit(128 + number)
 
     def end_unread(number: int, frame: object) -> None:
         if os.getpid() == process and _is_unread():  # else a child's pipe or a connection: whoever writes is told

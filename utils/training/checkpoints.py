@@ -119,7 +119,7 @@ def begin(run: Run, settings: dict[str, Any], texts_sha256: str, precision: str)
             "texts_sha256": texts_sha256,
             "precision": precision,
             "devices": [device.describe_device()],
-            "slurm_job": records.slurm_job(),
+            "slurm_job": runs.slurm_job(),
         }
         runs.write_json(run.checkpoints / "started.json", started)
 
