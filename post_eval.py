@@ -42,6 +42,7 @@ from utils.files import stop
 from utils.runs import RunError
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
     from utils.scores.results import EvaluatedRun
@@ -149,40 +150,35 @@ def save_figure(figure: "Figure", stem: Path, formats: list[str]) -> None:
 # ---- transfer matrices and tables ----
 
 
-def draw_transfer(args: argparse.Namespace, found: "list[EvaluatedRun]") -> None:
-    """Draw the transfer matrices and write the tables; print them, and name missing evaluations on stderr."""
+def draw_transfer(args: argparse.Namespace, found: "list[EvaluatedRun]") -> str:
+    """Draw the transfer matrices and write the tables; return them as text, and name missing evaluations on stderr."""
     from utils import tve
-    from utils.scores import panels, tables
+    from utils.scores import panels, results, tables
 
     chosen, eval_langs = select(args, "tve", found)
     folder = Path(os.path.commonpath(args.base_dir))
-    bounds = panels.score_intervals(chosen, eval_langs)
-    odd = name_odd(chosen, eval_langs)
-    matrices = panels.make_panels(chosen, eval_langs, args.tve_metrics, len(args.base_dir), bounds)
+    scores = results.all_scores(chosen, eval_langs)
+    name_odd(results.evaluations_of(scores))
+    matrices = panels.make_panels(scores, args.tve_metrics, len(args.base_dir))
     save_figure(tve.draw_panels(matrices, len(args.tve_metrics), args.labels), folder / "tve", args.format)
-    runs.write_text(folder / "tve.csv", tables.long_table(chosen, eval_langs, bounds, odd))
-    runs.write_text(folder / "per_register.csv", tables.register_table(chosen, eval_langs))
+    runs.write_text(folder / "tve.csv", tables.long_table(scores))
+    runs.write_text(folder / "per_register.csv", tables.register_table(scores))
     runs.write_text(folder / "tve.tex", tables.latex_table(matrices, args.labels))
     runs.write_text(folder / "tve.md", tables.markdown_table(matrices, args.labels))
-    print(tables.terminal_table(matrices, args.labels))
     name_missing(chosen, eval_langs)
     log.info("%s: tve.%s, tve.md, tve.tex, tve.csv, per_register.csv", runs.shown(folder), ", tve.".join(args.format))
+    return tables.terminal_table(matrices, args.labels)
 
 
-def name_odd(chosen: "list[EvaluatedRun]", eval_langs: list[str]) -> dict[tuple[Path, str], str]:
-    """Return and name the evaluations that can't be compared with the others of their column or panel."""
-    from utils.scores import comparable
-
-    odd: dict[tuple[Path, str], str] = {}
-    for panel in dict.fromkeys((run.subfolder, run.model_name) for run in chosen):
-        of_panel = [run for run in chosen if (run.subfolder, run.model_name) == panel]
-        odd |= comparable.odd_evaluations(of_panel, eval_langs)
-        codes = {str(e.signature.get("commit")) for run in of_panel for e in run.evaluations.values()}
+def name_odd(evaluations: "pd.DataFrame") -> None:
+    """Name the evaluations that can't be compared with the others of their column or panel."""
+    for (_, model_name), of_panel in evaluations.groupby(["subfolder", "model"], sort=False):
+        codes = {str(found.signature.get("commit")) for found in of_panel["evaluation"]}
         if len(codes) > 1:
-            log.warning("%s: evaluated by several versions of this tool: %s", panel[1], ", ".join(sorted(codes)))
-    for (folder, lang), difference in odd.items():
-        log.warning("%s on %s: not comparable, left out of means and bests: %s", folder.name, lang, difference)
-    return odd
+            log.warning("%s: evaluated by several versions of this tool: %s", model_name, ", ".join(sorted(codes)))
+    for odd in evaluations[evaluations["not_comparable"] != ""].itertuples():
+        text = "%s on %s: not comparable, left out of means and bests: %s"
+        log.warning(text, odd.run.folder.name, odd.eval_lang, odd.not_comparable)
 
 
 def name_missing(chosen: "list[EvaluatedRun]", eval_langs: list[str]) -> None:
@@ -213,7 +209,7 @@ def compare(args: argparse.Namespace, found: "list[EvaluatedRun]") -> None:
 
 
 def compare_metric(names: list[str], a: "list[EvaluatedRun]", b: "list[EvaluatedRun]", metric: str) -> None:
-    from utils.scores import comparable, comparison, results
+    from utils.scores import comparison, results
 
     shown: dict[str, tuple[list[EvaluatedRun], list[EvaluatedRun], dict[str, float]]] = {}
     for lang in (lang for lang in results.languages(a) if lang in results.languages(b)):
@@ -225,7 +221,8 @@ def compare_metric(names: list[str], a: "list[EvaluatedRun]", b: "list[Evaluated
             log.warning("%s: too few texts for %s: left out", lang, metric)
         else:
             shown[lang] = one, other, compared
-            for difference in set(comparable.odd_evaluations(one + other, [lang]).values()):
+            differences = results.all_scores(one + other, [lang], panel=["eval_lang"])["not_comparable"]
+            for difference in differences[differences != ""].unique():
                 log.warning("%s: not comparable, so the difference is not of the models alone: %s", lang, difference)
     trainings = any(min(len(one), len(other)) > 1 for one, other, _ in shown.values())
     way = "trainings compared, Welch's t test" if trainings else "paired randomisation test, mid-p of 10,000 exchanges"
@@ -278,8 +275,7 @@ def draw(args: argparse.Namespace, found: "list[EvaluatedRun]") -> None:
         bar = tqdm(total=len(drawn), desc="confusion matrices", unit="run", delay=2, leave=False, disable=None)
         for future in drawn:
             future.add_done_callback(lambda _: bar.update())
-        if not args.ignore_tve:
-            draw_transfer(args, found)
+        table = "" if args.ignore_tve else draw_transfer(args, found)
         try:
             for future in drawn:
                 future.result()
@@ -288,6 +284,8 @@ def draw(args: argparse.Namespace, found: "list[EvaluatedRun]") -> None:
     bar.close()
     if drawn:
         log.info("cfm.%s and errors/ in the folders of the runs: %d", ", cfm.".join(args.format), len(drawn))
+    if table:
+        print(table)  # last: whoever reads it may stop before its end, as `| head` does, and nothing is missing
 
 
 def end_with(parent: int) -> None:

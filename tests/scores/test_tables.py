@@ -59,8 +59,8 @@ def test_a_dollar_is_no_formula_in_a_figure(hostile):
     found, damaged = results.find_runs([hostile])
     assert len(found) == 2 and not damaged
     figures = [cfm.draw_run(found[0], ["en"], "en", with_summary=True)]
-    bounds = panels.score_intervals(found, ["en"])
-    figures.append(tve.draw_panels(panels.make_panels(found, ["en"], ["macro_f1"], 1, bounds), 1, "en"))
+    scores = results.all_scores(found, ["en"])
+    figures.append(tve.draw_panels(panels.make_panels(scores, ["macro_f1"], 1), 1, "en"))
     for figure in figures:
         texts = [
             text for ax in figure.axes for text in [*ax.texts, ax.title, *ax.get_xticklabels(), *ax.get_yticklabels()]

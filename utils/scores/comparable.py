@@ -7,41 +7,38 @@ length, at one numeric precision, with one version of torch and of transformers.
 
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from utils.scores.results import EvaluatedRun
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from utils.scores.results import Evaluation
 
 OF_A_COLUMN = ("test_sha256", "registers")
 OF_A_PANEL = ("max_length", "precision_used", "torch", "transformers")
 SHOWN = 12  # characters of a value
 
 
-def odd_evaluations(runs: list[EvaluatedRun], eval_langs: list[str]) -> dict[tuple[Path, str], str]:
-    """Return (run's folder, language) -> in what the evaluation differs, of those that do; the runs are one panel's."""
-    values = {
-        (run.folder, lang): {key: str(run.evaluations[lang].signature.get(key)) for key in OF_A_PANEL}
-        | {"test_sha256": str(run.evaluations[lang].signature["test_sha256"])}
-        | {"registers": " ".join(run.evaluations[lang].registers)}
-        for run in runs
-        for lang in eval_langs
-        if lang in run.evaluations
-    }
-    rule = {key: _most(found[key] for found in values.values()) for key in OF_A_PANEL}
-    odd = {}
-    for lang in eval_langs:
-        column = {place: found for place, found in values.items() if place[1] == lang}
-        rule_here = rule | {key: _most(found[key] for found in column.values()) for key in OF_A_COLUMN}
-        for place, found in column.items():
-            differs = [
-                f"{key} {found[key][:SHOWN]}, not {usual[:SHOWN]}"
-                for key, usual in rule_here.items()
-                if found[key] != usual
-            ]
-            if differs:
-                odd[place] = "; ".join(differs)
-    return odd
+def differences(evaluations: "pd.DataFrame", panel: Iterable[str]) -> "list[str]":
+    """Return in what each evaluation differs from the others, "" where it does not.
+
+    evaluations: a row per evaluation, as in results.all_scores. panel: the columns that are one within a panel.
+    """
+    told: list[list[str]] = [[] for _ in range(len(evaluations))]
+    for key in (*OF_A_PANEL, *OF_A_COLUMN):
+        values = evaluations["evaluation"].map(lambda found, key=key: _value(found, key))
+        one = [*panel, "eval_lang"] if key in OF_A_COLUMN else [*panel]
+        usual = values.groupby([evaluations[name] for name in one]).transform(_most)
+        for differs, value, most in zip(told, values, usual, strict=True):
+            if value != most:
+                differs.append(f"{key} {value[:SHOWN]}, not {most[:SHOWN]}")
+    return ["; ".join(differs) for differs in told]
 
 
-def _most(values: Iterable[str]) -> str:
-    """Return the most frequent value, of several the first; "" of none."""
-    return next((value for value, _ in Counter(values).most_common(1)), "")
+def _value(evaluation: "Evaluation", key: str) -> str:
+    return " ".join(evaluation.registers) if key == "registers" else str(evaluation.signature.get(key))
+
+
+def _most(values: "pd.Series") -> str:
+    """Return the most frequent value, of several the first."""
+    return Counter(values).most_common(1)[0][0]

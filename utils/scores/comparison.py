@@ -133,10 +133,9 @@ def _compare_trainings(
     n_texts = np.bincount(gold, minlength=len(chosen))
     mean, between, variances, shared, lonely = [], [], [], [], np.zeros(len(chosen))
     for answers in (a, b):
-        scores, influences = zip(*(_influence(gold, one, chosen, metric) for one in answers), strict=True)
+        scores, of_texts = intervals.influences(gold, answers, len(chosen), metric)
         mean.append(np.mean(scores))
         between.append(np.var(scores, ddof=1) / len(answers))
-        of_texts = np.array(influences)
         shared.append(of_texts.mean(axis=0))
         variances.append(len(answers) - 1)
         scatter = ((of_texts - shared[-1]) ** 2).sum(axis=0) / (len(answers) - 1) / len(answers)
@@ -154,16 +153,6 @@ def _compare_trainings(
     return _found(difference, half, student_p(difference / error, degrees))
 
 
-def _influence(gold: np.ndarray, answers: np.ndarray, chosen: np.ndarray, metric: str) -> tuple[float, np.ndarray]:
-    """Return the score, and how far each text's answer moves it from what its gold register's texts do on average."""
-    n_registers = len(chosen)
-    counts = np.bincount(gold * n_registers + answers, minlength=n_registers**2).reshape(1, n_registers, n_registers)
-    score, slopes = intervals.scores_and_slopes(counts.astype(float), chosen[None], metric)
-    of_texts = slopes[0][gold, answers]
-    texts = np.maximum(np.bincount(gold, minlength=n_registers), 1)
-    return float(score[0]), of_texts - (np.bincount(gold, of_texts, minlength=n_registers) / texts)[gold]
-
-
 def student_p(t: float, degrees: float) -> float:
     """Return how probable a value as far from 0 as t is under Student's distribution, by numeric integration."""
     angle = np.arctan(abs(t) / np.sqrt(degrees))
@@ -179,9 +168,6 @@ def holm(p_values: list[float]) -> list[float]:
 
     Calling significant what has an adjusted p below 0.05 keeps the chance of one or more false alarms below 0.05.
     """
-    adjusted = [0.0] * len(p_values)
-    highest = 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = highest
-    return adjusted
+    order = np.argsort(p_values, kind="stable")
+    adjusted = np.arange(len(order), 0, -1) * np.asarray(p_values, dtype=float)[order]
+    return np.minimum(1, np.maximum.accumulate(adjusted))[np.argsort(order)].tolist()

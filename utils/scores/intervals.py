@@ -138,23 +138,32 @@ def interval_of_mean(spreads: list[Spread], correlations: list[float]) -> tuple[
     return float(low[0]), float(high[0])
 
 
+def influences(gold: np.ndarray, predicted: np.ndarray, n_registers: int, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the scores of several trainings, and how far each text's answer moves them.
+
+    gold: label ids, one per text; predicted: the same, shape (n_trainings, n_texts), as of what is returned second,
+    which is held against what the answers to all texts of the same gold register do on average.
+    """
+    place = np.arange(len(predicted))[:, None], gold, predicted
+    counts = np.zeros((len(predicted), n_registers, n_registers))
+    np.add.at(counts, place, 1)
+    score, slopes = scores_and_slopes(counts, averaged(counts.sum(axis=2), metric), metric)
+    moved = slopes[place]
+    for register in np.unique(gold):
+        moved[:, gold == register] -= moved[:, gold == register].mean(axis=1, keepdims=True)
+    return score, moved
+
+
 def correlation(gold: np.ndarray, predicted: np.ndarray, n_registers: int, metric: str) -> float:
     """Return how far the chance errors of several trainings on the same texts go together, in [0, 1].
 
     gold: label ids, one per text; predicted: the same, shape (n_trainings, n_texts).
     """
-    influences = []
-    for answers in predicted:
-        counts = metrics.count_confusions(gold, answers, n_registers)[None].astype(float)
-        influences.append(scores_and_slopes(counts, averaged(counts.sum(axis=2), metric), metric)[1][0][gold, answers])
-    centred = np.array(influences)
-    for register in np.unique(gold):
-        centred[:, gold == register] -= centred[:, gold == register].mean(axis=1, keepdims=True)
-    n_trainings = len(centred)
-    single = (centred**2).sum(axis=1).mean()
+    _, moved = influences(gold, predicted, n_registers, metric)
+    n_trainings, single = len(moved), (moved**2).sum(axis=1).mean()
     if n_trainings < 2 or not single:
         return 1.0
-    kept = (centred.mean(axis=0) ** 2).sum() / single
+    kept = (moved.mean(axis=0) ** 2).sum() / single
     return float(np.clip((kept * n_trainings - 1) / (n_trainings - 1), 0, 1))
 
 

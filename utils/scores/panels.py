@@ -9,16 +9,18 @@ and other trainings. What was not evaluated is blank; what has too few texts say
 rest of its column or panel (utils/scores/comparable.py) has a † and is in no mean.
 """
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from utils import metrics
 from utils.corpus_load import DISTR
 from utils.scores import intervals
-from utils.scores.comparable import odd_evaluations
 from utils.scores.labels import PHRASES, label, number
 from utils.scores.results import EvaluatedRun, Evaluation, correlation_of_trainings, majority_baseline
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NONE = float("nan")
 
@@ -65,48 +67,26 @@ class Panel(NamedTuple):
     n_seeds: int
 
 
-def make_panels(
-    runs: list[EvaluatedRun], eval_langs: list[str], metric_names: list[str], n_seeds: int, with_intervals: dict
-) -> list[Panel]:
-    """Return the panels, by subfolder and model, then metric. with_intervals: see score_intervals."""
+def make_panels(scores: "pd.DataFrame", metric_names: list[str], n_seeds: int) -> list[Panel]:
+    """Return the panels, by subfolder and model, then metric. scores: of results.all_scores."""
     panels = []
-    for subfolder, model_name in dict.fromkeys((run.subfolder, run.model_name) for run in runs):
-        of_model = [run for run in runs if (run.subfolder, run.model_name) == (subfolder, model_name)]
-        mixes = dict.fromkeys(run.train_langs for run in of_model)
-        columns = [lang for lang in eval_langs if any(lang in run.evaluations for run in of_model)]
-        odd = odd_evaluations(of_model, columns)
-        evaluations = {lang: [run.evaluations[lang] for run in of_model if lang in run.evaluations] for lang in columns}
-        usual = {
-            lang: next(r.evaluations[lang] for r in of_model if lang in r.evaluations and (r.folder, lang) not in odd)
-            if any(lang in r.evaluations and (r.folder, lang) not in odd for r in of_model)
-            else found[0]
-            for lang, found in evaluations.items()
-        }
-        n_texts = {lang: sorted({evaluation.n for evaluation in found}) for lang, found in evaluations.items()}
+    for (subfolder, model_name), of_model in scores.groupby(["subfolder", "model"], sort=False):
+        by_column = {lang: found["evaluation"] for lang, found in of_model.groupby("eval_lang")}
+        comparable = of_model[of_model["not_comparable"] == ""].groupby("eval_lang")["evaluation"].first()
+        usual = {lang: comparable.get(lang, found.iloc[0]) for lang, found in by_column.items()}
+        n_texts = {lang: sorted({evaluation.n for evaluation in found}) for lang, found in by_column.items()}
         gold = {lang: gold_texts(evaluation) for lang, evaluation in usual.items()}
         for metric in metric_names:
-            rows = []
-            for mix in mixes:
-                same = [run for run in of_model if run.train_langs == mix]
-                cells = {lang: cell for lang in columns if (cell := make_cell(same, lang, metric, with_intervals, odd))}
-                rows.append(Row("-".join(mix), mix, same, cells))
+            found: dict[tuple[str, ...], dict[str, list]] = {}
+            for score in of_model[of_model["metric"] == metric].itertuples():
+                found.setdefault(score.run.train_langs, {}).setdefault(score.eval_lang, []).append(score)
+            rows = [make_row(mix, of_mix, metric) for mix, of_mix in found.items()]
             baseline = {lang: baseline_cell(evaluation, metric) for lang, evaluation in usual.items()}
-            zero_shot = zero_shot_languages(rows, columns)
+            zero_shot = zero_shot_languages(rows, list(usual))
             means = {row.label: cell for row in rows if (cell := zero_shot_mean(row, zero_shot, metric))}
-            panels.append(
-                Panel(subfolder, model_name, metric, rows, baseline, columns, n_texts, zero_shot, means, gold, n_seeds)
-            )
+            shared = (baseline, list(usual), n_texts, zero_shot, means, gold, n_seeds)
+            panels.append(Panel(subfolder, model_name, metric, rows, *shared))
     return panels
-
-
-def score_intervals(runs: list[EvaluatedRun], eval_langs: list[str]) -> dict:
-    """Return each evaluation's 95 % intervals: (run's folder, language) -> metric -> (low, high)."""
-    return {
-        (run.folder, lang): intervals.intervals(run.evaluations[lang].confusion)
-        for run in runs
-        for lang in eval_langs
-        if lang in run.evaluations
-    }
 
 
 def gold_texts(evaluation: Evaluation) -> dict[str, int]:
@@ -114,20 +94,21 @@ def gold_texts(evaluation: Evaluation) -> dict[str, int]:
     return {register: n for register, n in zip(evaluation.registers, counts, strict=True) if n}
 
 
-def make_cell(
-    same: list[EvaluatedRun], eval_lang: str, metric: str, with_intervals: dict, odd: dict | None = None
-) -> Cell | None:
-    """Return the cell of one training mix and language, over its seeds; None if none was evaluated."""
-    scored = [run for run in same if eval_lang in run.evaluations]
-    if not scored:
-        return None
-    is_odd = any((run.folder, eval_lang) in (odd or {}) for run in scored)
-    scores = np.array([run.evaluations[eval_lang].scores[metric] for run in scored], dtype=float)  # None becomes nan
-    if len(scored) == 1:
-        low, high = with_intervals[scored[0].folder, eval_lang][metric]
-        return Cell(float(scores[0]), low, high, NONE, 1, is_odd)
-    low, high = (NONE, NONE) if is_odd else interval_of_mean([scored], [eval_lang], metric)
-    return Cell(float(scores.mean()), low, high, float(scores.std(ddof=1)), len(scores), is_odd)
+def make_row(train_langs: tuple[str, ...], found: dict[str, list], metric: str) -> Row:
+    """Return the row of one training mix. found: language -> rows of the scores, one per base dir that has it."""
+    same = {score.run.folder: score.run for of_lang in found.values() for score in of_lang}
+    cells = {lang: make_cell(of_lang, metric) for lang, of_lang in found.items()}
+    return Row("-".join(train_langs), train_langs, list(same.values()), cells)
+
+
+def make_cell(same: list, metric: str) -> Cell:
+    """Return the cell of one training mix and language, over its seeds."""
+    first, is_odd = same[0], any(score.not_comparable for score in same)
+    if len(same) == 1:
+        return Cell(first.score, first.low, first.high, NONE, 1, is_odd)
+    scores = np.array([found.score for found in same])
+    low, high = (NONE, NONE) if is_odd else interval_of_mean([[s.run for s in same]], [first.eval_lang], metric)
+    return Cell(float(scores.mean()), low, high, float(scores.std(ddof=1)), len(same), is_odd)
 
 
 def interval_of_mean(runs_of: list[list[EvaluatedRun]], eval_langs: list[str], metric: str) -> tuple[float, float]:
