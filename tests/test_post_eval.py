@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from make_grid import REGISTERS, make_evaluation, make_run
+from matplotlib.figure import Figure
 
 import post_eval
 from utils import cfm, metrics, runs, tve
@@ -118,6 +120,32 @@ def test_the_same_input_gives_the_same_bytes(grid, tmp_path):
     run(grid, "--format", "png", "pdf", "svg")
     for path, content in made.items():
         assert path.read_bytes() == content, path.name
+
+
+def test_the_surroundings_change_no_figure_and_add_no_word(grid, tmp_path):
+    settings = tmp_path / "matplotlibrc"
+    settings.write_text("backend: nonsense\nno.such.key: 1\nfont.size: 30\naxes.facecolor: red\nsavefig.dpi: 20\n")
+    command = [sys.executable, str(ROOT / "post_eval.py"), "--base-dir", str(grid), "--jobs=1", "--cfm-models=xlmr"]
+    notebook = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "MATPLOTLIBRC": str(settings)}
+    no_home = {"HOME": "/proc/none", "MPLCONFIGDIR": "/proc/none", "XDG_CACHE_HOME": "/proc/none"}
+    seen = []
+    for variables in ({}, notebook | no_home):
+        environment = os.environ | variables
+        done = subprocess.run(
+            command, env=environment, cwd=tmp_path if variables else ROOT, capture_output=True, text=True, timeout=300
+        )
+        figures = {path: path.read_bytes() for path in sorted(grid.rglob("*.png"))}
+        seen.append((done.returncode, [line[8:] for line in done.stderr.splitlines()], figures))  # without the time
+    assert seen[0] == seen[1] and seen[0][0] == 0
+
+
+def test_pages_of_an_earlier_larger_drawing_are_removed(tmp_path):
+    pages = [Figure((1, 1)) for _ in range(4)]
+    assert post_eval.save_figures(iter(pages), tmp_path / "tve", ["png", "pdf"]) == 4
+    (tmp_path / "tve-9.png").touch()  # not one of its pages: there is a gap before it
+    assert post_eval.save_figures(iter(pages[:2]), tmp_path / "tve", ["png"]) == 2
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["tve-2.png", "tve-9.png", "tve.png"]
+    assert len(list(tmp_path.glob("*.pdf"))) == 4
 
 
 def test_a_missing_evaluation_stays_blank_and_is_named_with_its_command(grid, caplog):

@@ -40,9 +40,9 @@ def both_metrics(**options):
     ("options", "lang"),
     [
         ({"n_rows": 1, "langs": ["en"]}, "fr"),
-        ({"n_rows": 14, "langs": [f"l{i}" for i in range(19)]}, "en"),
-        ({"n_rows": 4, "langs": [f"l{i}" for i in range(60)]}, "fr"),
-        ({"n_rows": 100, "langs": ["en", "zho_Hans"]}, "en"),
+        ({"n_rows": 5, "langs": [f"l{i}" for i in range(19)]}, "en"),
+        ({"n_rows": 2, "langs": [f"l{i}" for i in range(60)]}, "fr"),
+        ({"n_rows": 70, "langs": ["zho_Hans"]}, "en"),
         ({"seeds": 12}, "fr"),
         ({"few": True}, "fr"),
         ({"langs": [f"{'language' * 7}_{i:02}" for i in range(4)], "n_rows": 2}, "en"),
@@ -58,6 +58,7 @@ def test_texts_are_apart_and_within_the_figure(options, lang):
 def test_many_models_are_split_into_pages_of_whole_rows():
     langs = [f"l{i}" for i in range(20)]
     panels = [panel for i in range(9) for panel in both_metrics(n_rows=12, langs=langs, model=f"m{i}")]
+    panels = [panel._replace(rows=[row._replace(cells={}) for row in panel.rows]) for panel in panels]
     pages = list(tve.draw_panels(panels, 2, "en"))
     assert [len(figure.axes) for figure in pages] == [8, 8, 2]
     for figure in pages:
@@ -68,15 +69,15 @@ def test_many_models_are_split_into_pages_of_whole_rows():
 
 def test_a_panel_larger_than_a_page_is_drawn_in_parts_that_lack_and_repeat_nothing():
     panel = make_panel(n_rows=100, langs=[f"l{i}" for i in range(60)])
-    pages = list(tve.draw_panels([panel], 1, "en"))
+    kept = [row._replace(cells={lang: row.cells[lang] for lang in ("l0", "l31", "l59")}) for row in panel.rows]
+    pages = list(tve.draw_panels([panel._replace(rows=kept)], 1, "en"))
     axes = [ax for figure in pages for ax in figure.axes]
     assert [ax.get_title()[-6:] for ax in axes] == [f" ({i}/4)" for i in (1, 2, 3, 4)]
-    intervals = [text.get_text() for ax in axes for text in ax.texts if text.get_text() == "12.3–98.7"]
-    means = [text.get_text() for ax in axes for text in ax.texts if text.get_text() == "50.0"]
-    assert len(intervals) == 100 * 60 and len(means) >= 100
+    shown = [text.get_text() for ax in axes for text in ax.texts]
+    assert shown.count("12.3–98.7") == 100 * 3 and shown.count("40.0–60.0") == 100  # cells and means
     for figure in pages:
         assert (figure.get_size_inches() <= tve.PAGE).all()
-        check_legible(figure)
+    check_legible(pages[-1])
 
 
 def test_colours_are_of_the_scores_and_cells_with_too_few_texts_are_grey():

@@ -35,7 +35,7 @@ def use_style(names: Iterable[str]) -> None:
     fonts, missing = find_fonts(frozenset("".join(names)))
     matplotlib.rcdefaults()
     matplotlib.rcParams |= {
-        "font.sans-serif": ["DejaVu Sans", *fonts],
+        "font.family": ["DejaVu Sans", *fonts],
         "svg.hashsalt": "register-finetuning",
         "text.parse_math": False,  # a $ in a name is a dollar
     }
