@@ -19,6 +19,7 @@ from utils.scores.results import EvaluatedRun, Evaluation
 
 COLUMNS = 4
 PAGE_WIDTH, PAGE_HEIGHT = 14.0, 21.0  # inches; a page is larger only if one panel is
+WIDTH = 6.8  # inches, at least, for the notes
 SIDE = 2.36  # inches, of a matrix; more if its cells' texts need more
 MARGIN_LEFT, MARGIN_RIGHT, MARGIN_TOP = 0.82, 0.22, 0.42  # inches within a panel, at least
 DARK = 0.55  # cells with a larger share are dark: white text
@@ -98,7 +99,7 @@ def title_of(evaluation: Evaluation, run: EvaluatedRun, lang: str) -> str:
 def draw_page(run: EvaluatedRun, rows: list[list[Evaluation | None]], layout: Layout, title: str, lang: str) -> Figure:
     """Return a page of these rows of panels; None: the panel of the training texts."""
     panel_width, panel_height = layout.size
-    width = max(len(rows[0]), 2) * panel_width
+    width = max(len(rows[0]) * panel_width, WIDTH)
     title = wrapped(title, width - 0.3, HEAD, "bold")
     words = {register: label(REGISTERS, register, lang) for register in layout.names}
     key = "   ".join(f"{register}\N{NO-BREAK SPACE}{word}" for register, word in words.items() if word != register)
@@ -134,10 +135,19 @@ def draw_matrix(evaluation: Evaluation, run: EvaluatedRun, ax: Axes, layout: Lay
         text = f"{number(100 * shares[i, j], 0, lang)}\n({counts[i, j]})"
         ax.text(j + 0.5, i + 0.5, text, ha="center", va="center", fontsize=layout.font, color=colour, linespacing=0.95)
     inch = 1 / layout.cell  # in the unit of the axes
-    rotation = "vertical" if layout.upright else "horizontal"
+    rotation, lines = ("vertical", "right") if layout.upright else ("horizontal", "center")
     for i, (register, total) in enumerate(zip(evaluation.registers, gold, strict=True)):
         name = layout.names[register]
-        ax.text(i + 0.5, n + 0.03 * inch, name, ha="center", va="top", fontsize=LABEL, rotation=rotation)
+        ax.text(
+            i + 0.5,
+            n + 0.03 * inch,
+            name,
+            ha="center",
+            va="top",
+            fontsize=LABEL,
+            rotation=rotation,
+            multialignment=lines,
+        )
         ax.text(-0.03 * inch, i + 0.5, f"{name} ({total})", ha="right", va="center", fontsize=LABEL)
     below, beside = n + (layout.bottom - 0.43) * inch, (layout.names_width + 0.07) * inch
     ax.text(n / 2, below, label(PHRASES, "predicted", lang), ha="center", va="top", fontsize=7.5)

@@ -144,10 +144,19 @@ def draw_part(part: Part, ax: Axes, layout: Layout, lang: str) -> Axes:
     right, below = len(panel.columns) + (1 + GAP if panel.zero_shot else 0), len(panel.rows) + 1 + GAP
     ax.set(xlim=(0, right), ylim=(below, 0))
     x_inch, y_inch = right / part.width, below / part.height  # in the units of the axes
-    rotation = "vertical" if layout.upright else "horizontal"
+    rotation, lines = ("vertical", "right") if layout.upright else ("horizontal", "center")
     for j, head in enumerate(heads_of(panel, lang)):
         x = j + 0.5 + (GAP if j == len(panel.columns) else 0)
-        ax.text(x, below + 0.05 * y_inch, head, ha="center", va="top", fontsize=HEAD, rotation=rotation)
+        ax.text(
+            x,
+            below + 0.05 * y_inch,
+            head,
+            ha="center",
+            va="top",
+            fontsize=HEAD,
+            rotation=rotation,
+            multialignment=lines,
+        )
     for i, name in enumerate(names_of(panel, lang)):
         y = i + 0.5 + (GAP if i == len(panel.rows) else 0)
         ax.text(-0.05 * x_inch, y, name, ha="right", va="center", fontsize=NAME)
