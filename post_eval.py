@@ -12,6 +12,7 @@ Writes  in each run's folder   cfm.png           confusion matrices, a panel per
                                tve.md, tve.tex   the same as tables, digit for digit
                                tve.csv           every score with its interval, in long form
                                per_register.csv  precision, recall, F1 and support of each register
+        What one page can't hold goes to further ones: cfm-2.png, tve-2.png…
 Prints  the tables of the metrics drawn, or with --compare the comparison
 Exit    0 all drawn, 1 nothing to draw, or damaged files (named; the rest is drawn), 2 wrong use,
         128 + N ended by signal N
