@@ -8,6 +8,8 @@ import argparse
 import logging
 import os
 
+from utils.runs import slurm_job
+
 # beginnings of names, and what reads them
 DECIDING = {
     "ACCELERATE_": "accelerate: precision, accumulation, compilation, sharding, device, clipping",
@@ -65,6 +67,8 @@ def use_threads(args: argparse.Namespace) -> None:
 
 
 def cores() -> int:
-    """Return how many cores this process may use: those that the system and Slurm leave it, shared with torchrun's."""
-    allowed = min(len(os.sched_getaffinity(0)), int(os.environ.get("SLURM_CPUS_PER_TASK", 2**15)))
+    """Return how many cores this process may use: those that system and job leave it, shared with torchrun's."""
+    allowed = len(os.sched_getaffinity(0))
+    if slurm_job():  # not every site binds a job to its cores
+        allowed = min(allowed, int(os.environ.get("SLURM_CPUS_PER_TASK", allowed)))
     return max(allowed // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1)
