@@ -15,7 +15,7 @@ from conftest import ROOT, SAMPLE_CORPUS
 import evaluate
 import finetune
 import post_eval
-from utils import download_model
+from utils import audit, download_model
 
 README = {
     lang: (ROOT / name).read_text(encoding="utf-8") for lang, name in (("en", "README.md"), ("fr", "README.fr.md"))
@@ -93,8 +93,9 @@ def test_the_options_named_exist(monkeypatch):
 
 @pytest.mark.parametrize("command", [line for line in commands() if line.startswith("python ")])
 def test_python_commands_parse(command):
-    _, script, *arguments = shlex.split(command)
+    _, script, *arguments = shlex.split(command.replace("-m utils.corpus_load", "utils/corpus_load.py"))
     parser = {
+        "utils/corpus_load.py": audit.parse_args,
         "finetune.py": finetune.parse_args,
         "evaluate.py": evaluate.parse_args,
         "post_eval.py": post_eval.parse_args,
