@@ -36,6 +36,16 @@ def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.N
     return parser.parse_args(argv)
 
 
+def add_rows(parser: argparse.ArgumentParser | argparse._ArgumentGroup, rows: list[tuple]) -> None:
+    """Add options: for each its name, type (None: a switch), default, metavar and help, which ends with the default."""
+    for name, kind, default, metavar, text in rows:
+        if kind is None:
+            parser.add_argument(name, action="store_true", help=text)
+        else:
+            text += "" if default is None else " (default: %(default)s)"
+            parser.add_argument(name, type=kind, default=default, metavar=metavar, help=text)
+
+
 def add_run_arguments(parser: argparse.ArgumentParser, model_names: list[str]) -> None:
     """Add the options that name a run; check_run_arguments reads them."""
     group = parser.add_argument_group("run")

@@ -191,18 +191,6 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path, remedy: str) -> Any:
-    """Read a JSON file of a run; RunError with the remedy if it is missing or not whole."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        json.dumps(content, ensure_ascii=False, allow_nan=False).encode()  # else it could not be written again
-        return content
-    except FileNotFoundError:
-        raise RunError(f"{shown(path)}: expected a file, found none; {remedy}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{shown(path)}: expected JSON, found: {first_line(error)}; {remedy}") from error
-
-
 def copy_file(source: Path, target: Path) -> None:
     """Copy a file so that under its own name it is always whole, readable as the umask says."""
     with whole_file(target, source.stat().st_size) as temporary:
@@ -237,29 +225,6 @@ def one_line(text: str) -> str:
 def shown(path: Path) -> str:
     """Return a path as messages show it: relative to the repository where it lies in it."""
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
-
-
-def remove_evaluations(run: Run) -> None:
-    """Remove every evaluation and figure of a run: those of an earlier training must not mix with a new one's."""
-    for folder in ("eval", "cfm", "predictions", "errors"):  # scores first: they say "done"
-        shutil.rmtree(run.outputs / folder, ignore_errors=True)
-    for file in [run.outputs / "eval.json", *run.outputs.glob("cfm.*")]:
-        file.unlink(missing_ok=True)
-
-
-def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Return one phrase per setting that is not the same, as `learning_rate was 1e-05, is now 2e-05`."""
-    keys = [*old, *(key for key in new if key not in old)]
-    return [
-        f"{key} was {_phrase(old.get(key))}, is now {_phrase(new.get(key))}"
-        for key in keys
-        if old.get(key) != new.get(key)
-    ]
-
-
-def _phrase(value: Any) -> str:
-    text = "not set" if value is None else " ".join(value) if isinstance(value, list) else str(value)
-    return f"{text[:12]}…" if re.fullmatch("[0-9a-f]{64}", text) else text
 
 
 # ---- scripts ----
