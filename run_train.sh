@@ -32,7 +32,8 @@ shift 2
 
 source utils/load_env.sh
 command=(python)
-if [[ -n $in_job ]] && ((${SLURM_GPUS_ON_NODE:-1} > 1)); then # of itself, torchrun passes on no SIGUSR2, and kills after 30 seconds
+if [[ -n $in_job ]] && ((${SLURM_GPUS_ON_NODE:-1} > 1)); then
+    # of itself, torchrun passes on no SIGUSR2, and kills after 30 seconds
     command=(torchrun --standalone --nproc-per-node="$SLURM_GPUS_ON_NODE" "--signals-to-handle=SIGTERM,SIGINT,SIGUSR2"
         --shutdown-timeout=280)
 fi

@@ -221,7 +221,7 @@ def test_by_hand_from_any_folder(grid, project, tmp_path):
         cwd=tmp_path, env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
     number = done.stdout.strip()
-    wait_until("its end", lambda: grid.cluster.job(number)["JobState"] == "COMPLETED")
+    wait_until("its end", lambda: grid.cluster.job(number)["JobState"] == "COMPLETED", 180)
     assert "best epoch" in (tmp_path / f"slurm-{number}.out").read_text()
     evaluated = subprocess.run(
         ["bash", str(project / "run_eval.sh"), "tiny", "sv", *options],
