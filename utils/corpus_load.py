@@ -136,7 +136,7 @@ def training_languages(option: str | None) -> list[str]:
     """Return the languages that can be trained on, option: as for find_corpus; [] without a corpus."""
     try:
         return list_languages(find_corpus(option), "train")
-    except CorpusError:  # told when it is needed
+    except (CorpusError, OSError):  # told when it is needed
         return []
 
 
