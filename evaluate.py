@@ -91,14 +91,13 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
 
 def load_record(args: argparse.Namespace, run: Run) -> dict[str, Any]:
     """Return the run's run.json; RunError if there is no finished run of this model and these languages."""
-    subfolder = f" --subfolder {args.subfolder}" if args.subfolder else ""
-    names = f"--model-name {args.model_name} --train-langs {' '.join(args.train_langs)}{subfolder}"
     if not (run.outputs / "run.json").is_file():
-        raise RunError(
-            f"{runs.shown(run.outputs / 'run.json')}: expected a file, found none; train it first: "
-            f"python finetune.py {names}"
-        )
-    record = shapes.read_record(run.outputs / "run.json", RECORD, f"python finetune.py {names} --overwrite trains anew")
+        subfolder = f" --subfolder {args.subfolder}" if args.subfolder else ""
+        names = f"--model-name {args.model_name} --train-langs {' '.join(args.train_langs)}{subfolder}"
+        is_known = args.model_name in download_model.known_checkpoints()
+        how = f": python finetune.py {names}" if is_known else ", with the --checkpoint that this name stands for"
+        raise RunError(f"{runs.shown(run.outputs / 'run.json')}: expected a file, found none; train it first{how}")
+    record = shapes.read_record(run.outputs / "run.json", RECORD, "finetune.py --overwrite trains anew")
     records.check_names(args, run, record)
     return record
 

@@ -200,3 +200,10 @@ def test_a_corpus_with_other_registers_is_refused(run, corpus):
     (corpus / "info" / "reg_abbv.json").write_text(json.dumps({"OP": "o", "IN": "i", "LY": "l"}), encoding="utf-8")
     with pytest.raises(RunError, match="expected the registers of the model, IN OP LY, found OP IN LY"):
         evaluate_main(corpus, "--eval-lang", "l2")
+
+
+def test_the_training_that_is_missing_is_a_command_only_where_it_can_be_typed(root, corpus):
+    with pytest.raises(RunError, match="train it first: python finetune.py --model-name xlmr --train-langs en$"):
+        evaluate.main(["--model-name=xlmr", "--train-langs=en", f"--corpus-path={corpus}", "--eval-lang=en"])
+    with pytest.raises(RunError, match="train it first, with the --checkpoint that this name stands for$"):
+        evaluate.main(["--model-name=mine", "--train-langs=en", f"--corpus-path={corpus}", "--eval-lang=en"])
