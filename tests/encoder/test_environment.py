@@ -16,6 +16,9 @@ from utils.encoder import environment
 
 # each would change the weights or end the training, if it were read
 VARIABLES = {
+    "PMI_SIZE": "2",
+    "OMPI_COMM_WORLD_SIZE": "2",
+    "MV2_COMM_WORLD_SIZE": "2",
     "ACCELERATE_MIXED_PRECISION": "bf16",
     "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4",
     "ACCELERATE_GRADIENT_CLIPPING": "0.001",
