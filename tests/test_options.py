@@ -16,7 +16,7 @@ import evaluate
 import finetune
 import post_eval
 from utils import options, runs
-from utils.cluster import grid, plan, status
+from utils.cluster import grid, status, submit
 from utils.scores import results
 
 pytest_plugins = ["damage"]
@@ -143,15 +143,15 @@ def test_base_dirs_that_would_count_a_run_twice_or_write_to_the_root_are_wrong_u
     assert code == 2 and "argument --base-dir: expected folders" in line
 
 
-@pytest.mark.parametrize("main", [plan.main, status.main])
+@pytest.mark.parametrize("asked", ["--dry-run", "--status"])
 @pytest.mark.parametrize("option", ["--models", "--langs", "--subfolder"])
-def test_a_grid_with_names_that_can_be_none_is_wrong_use(said, main, option):
+def test_a_grid_with_names_that_can_be_none_is_wrong_use(said, asked, option):
     for value in HOSTILE:
         if (option, value) == ("--subfolder", ""):
             continue
         given = {"--models": "tiny", "--langs": "en", "--subfolder": "new"} | {option: value}
         words = [f"{name}={text}" for name, text in given.items()]
-        code, line = said(main, *words, "--kinds", "train", "eval", "--local")
+        code, line = said(submit.main, "train", *words, "--then-evaluate", "--local", asked)
         assert code == 2, (value, line)
 
 
@@ -287,8 +287,8 @@ def test_two_readings_are_refused_by_all_that_read_a_mix(hyphens, tiny, said_by,
     for main, words in (
         (finetune.main, tiny_args(tiny, "a-b-c")),
         (evaluate.main, ["--model-name=tiny", "--train-langs=a-b-c", "--eval-lang=a"]),
-        (plan.main, ["--models=tiny", "--langs=a-b-c", "--kinds=train", "--local"]),
-        (status.main, ["--models=tiny", "--langs=a-b-c", "--kinds=train", "--local"]),
+        (submit.main, ["train", "--models=tiny", "--langs=a-b-c", "--local", "--dry-run"]),
+        (submit.main, ["train", "--models=tiny", "--langs=a-b-c", "--local", "--status"]),
     ):
         code, text = said_by(main, *words)
         assert code == 2 and expected in text, text
@@ -311,19 +311,19 @@ def test_two_lists_of_one_name_are_never_one_run(hyphens, tiny, said_by, monkeyp
 
 
 def test_status_and_plan_know_two_lists_of_one_name_apart(hyphens, tiny, said_by, monkeypatch):
-    for module in (grid, plan, status):
+    for module in (grid, status, submit):
         monkeypatch.setattr(module, "ROOT", runs.ROOT)
     (runs.ROOT / "run_eval.sh").write_text('eval_langs=("pt" "zh-CN")\n')
     grid.eval_langs.cache_clear()
     assert finetune.main(tiny_args(tiny, "pt", "br")) == 0
     words = ["--models=tiny", "--langs", "pt-br", "zh-CN", "--local"]
-    code, text = said_by(status.main, *words, "--kinds=train")
+    code, text = said_by(submit.main, "train", *words, "--status")
     assert code == 1 and "expected the run of tiny on pt-br, found that of tiny on pt br" in text, text
     for kind in ("train", "eval"):
-        code, text = said_by(plan.main, *words, f"--kinds={kind}")
+        code, text = said_by(submit.main, kind, *words, "--dry-run")
         assert code == 1 and "pt br" in text and text.endswith("nothing was submitted"), text
-    code, text = said_by(plan.main, "--models=tiny", "--langs=zh-CN-pt", "--local", "--kinds", "train", "eval")
-    assert code == 0 and text.split()[3:5] == ["tiny", "zh-CN-pt"], text
+    code, text = said_by(submit.main, "train", "--models=tiny", "--langs=zh-CN-pt", "--local", "--dry-run")
+    assert code == 0 and "run_train.sh tiny zh-CN-pt" in text, text
     grid.eval_langs.cache_clear()
 
 

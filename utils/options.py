@@ -34,13 +34,18 @@ def new_parser(description: str, example: str) -> argparse.ArgumentParser:
 
 
 def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
-    """Parse a command line; end with exit code 2 if a word of it could not be shown or written as it is."""
-    for word in sys.argv[1:] if argv is None else argv:
+    """Parse a command line, its words checked."""
+    check_words(parser, sys.argv[1:] if argv is None else argv)
+    return parser.parse_args(argv)
+
+
+def check_words(parser: argparse.ArgumentParser, words: list[str]) -> None:
+    """End with exit code 2 if a word of a command line could not be shown or written as it is."""
+    for word in words:
         if word == "--" or word.endswith("=--"):
             parser.error("expected options and their values, found '--'")  # argparse would drop it: no value is left
         if UNPRINTABLE.search(word):
             parser.error(f"expected no control characters, found {word[:80]!a}")
-    return parser.parse_args(argv)
 
 
 def add_rows(parser: argparse.ArgumentParser | argparse._ArgumentGroup, rows: list[tuple]) -> None:

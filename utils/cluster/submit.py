@@ -33,7 +33,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 
-from utils import runs
+from utils import options, runs
 from utils.cluster import status
 from utils.cluster.grid import GridRun, parse_runs, queued_jobs
 from utils.cluster.plan import Todo, left_to_do
@@ -53,6 +53,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--max-jobs", type=int, default=0)
     for option in ("--local", "--dry-run", "--status", *(["--then-evaluate"] if kind == "train" else [])):
         parser.add_argument(option, action="store_true")
+    options.check_words(parser, argv[:end])
     args, unknown = parser.parse_known_args(argv[:end])
     if unknown:
         parser.error(f"unknown option {unknown[0]!r}; options for the Python script go after --")
