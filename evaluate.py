@@ -28,9 +28,7 @@ import io
 import logging
 import math
 import time
-from importlib.metadata import version
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from utils import corpus_load, download_model, metrics, options, runs
 from utils.encoder import environment, memory
@@ -38,10 +36,26 @@ from utils.files import lock, records, shapes
 from utils.runs import Run, RunError
 from utils.scores import results
 
+if TYPE_CHECKING:  # it loads torch
+    from utils.encoder.classifier import Classifier
+
 # what is read of run.json here; what post_eval.py reads of it is in utils/scores/results.py
 RECORD = results.RECORD | {"settings": {"registers": [str], "max_length": int}}
 
 log = logging.getLogger("evaluate")
+
+
+# fmt: off
+DATA = [  # option, type, default, metavar, help: see options.add_rows
+    ("--max-length", options.positive_int, None, "N",
+     "tokens of a text that are used, from its beginning (default: as in training)"),
+]
+PREDICTION = [
+    ("--batch-size", options.positive_int, None, "N",
+     "texts of the maximum length that go through the model together, of shorter ones more "
+     "(default: as many as have 16384 tokens on a GPU; 2048 on a CPU, where more are slower)"),
+]
+# fmt: on
 
 
 def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
@@ -60,57 +74,41 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
         help="language(s) to evaluate on: names of files in the corpus's test folder",
     )
     options.add_corpus_argument(data, corpus_load.CORPUS_PATH)
-    data.add_argument(
-        "--max-length",
-        type=options.positive_int,
-        metavar="N",
-        help="tokens of a text that are used, from its beginning (default: as in training)",
-    )
+    options.add_rows(data, DATA)
     prediction = parser.add_argument_group("prediction")
-    prediction.add_argument(
-        "--batch-size",
-        type=options.positive_int,
-        metavar="N",
-        help="texts of the maximum length that go through the model together, of shorter ones more "
-        "(default: as many as have 16384 tokens on a GPU; 2048 on a CPU, where more are slower)",
-    )
+    options.add_rows(prediction, PREDICTION)
     options.add_precision_argument(prediction)
     options.add_cpu_argument(prediction)
     options.add_threads_argument(prediction)
     args = options.parse(parser, argv)
     run = options.check_run_arguments(parser, args)
-    options.check_names(parser, "--eval-lang", args.eval_lang, options.LANGUAGE, "letters, digits and '_'")
+    known = [*corpus_load.training_languages(args.corpus_path), *records.trained_languages(run)]
+    options.read_languages(parser, args, known)
+    options.check_names(parser, "--eval-lang", args.eval_lang, options.LANGUAGE, options.LANGUAGE_IS)
     args.eval_lang = list(dict.fromkeys(args.eval_lang))
     return args, run
 
 
 def load_record(args: argparse.Namespace, run: Run) -> dict[str, Any]:
     """Return the run's run.json; RunError if there is no finished run of this model and these languages."""
-    names = f"--model-name {args.model_name} --train-langs {' '.join(args.train_langs)}"
     if not (run.outputs / "run.json").is_file():
-        raise RunError(
-            f"{runs.shown(run.outputs / 'run.json')}: expected a file, found none; train it first: "
-            f"python finetune.py {names}"
-        )
-    record = shapes.read_record(run.outputs / "run.json", RECORD, f"python finetune.py {names} --overwrite trains anew")
-    if (record["model_name"], record["train_langs"]) != (args.model_name, args.train_langs):
-        raise RunError(
-            f"{runs.shown(run.outputs)}: expected the run of {args.model_name} on {' '.join(args.train_langs)}, "
-            f"found that of {record['model_name']} on {' '.join(record['train_langs'])}"
-        )
+        subfolder = f" --subfolder {args.subfolder}" if args.subfolder else ""
+        names = f"--model-name {args.model_name} --train-langs {' '.join(args.train_langs)}{subfolder}"
+        is_known = args.model_name in download_model.known_checkpoints()
+        how = f": python finetune.py {names}" if is_known else ", with the --checkpoint that this name stands for"
+        raise RunError(f"{runs.shown(run.outputs / 'run.json')}: expected a file, found none; train it first{how}")
+    record = shapes.read_record(run.outputs / "run.json", RECORD, "finetune.py --overwrite trains anew")
+    records.check_names(args, run, record)
     return record
 
 
-def load_model(args: argparse.Namespace, run: Run, record: dict[str, Any], max_length: int) -> tuple[Any, Any, str]:
-    """Return the run's model, on its device, its tokenizer, and the precision that it predicts in.
-
-    RunError if it is not the one that was trained.
-    """
-    from utils.encoder import classifier, proof
+def load_model(args: argparse.Namespace, run: Run, record: dict[str, Any], max_length: int) -> "Classifier":
+    """Return the run's classifier, on its device. RunError if it is not the one that was trained."""
+    from utils.encoder import device, proof
 
     environment.use_threads(args)
-    classifier.check_device()
-    classifier.keep_freed_memory()
+    device.check_device()
+    device.keep_freed_memory()
     records.check_model(run, record, by_hash=True)
     registers = record["settings"]["registers"]
     return proof.load_proven(run.models, registers, max_length, args.precision, learns=False)
@@ -135,9 +133,10 @@ def signature(
 def is_done(run: Run, record: dict[str, Any], expected: dict[str, Any]) -> bool:
     """Tell whether a language was evaluated with this signature, and its files are there and whole.
 
-    What counts of the precision is which one was used: "auto" may have meant another one on another machine.
+    What counts of the precision is which one was used: "auto" may have meant another one on another machine. It means
+    the device's own, or fp32 for a model that was found not to work in that.
     """
-    eval_lang = expected["eval_lang"]
+    eval_lang, precision = expected["eval_lang"], expected["precision"]
     try:
         found = results.load_evaluation(run.outputs, eval_lang, record).signature
     except RunError:
@@ -146,32 +145,26 @@ def is_done(run: Run, record: dict[str, Any], expected: dict[str, Any]) -> bool:
         return False
     if any(found.get(key) != value for key, value in expected.items() if key != "precision"):
         return False
-    precision = expected["precision"]
     if precision == "auto":
-        from utils.encoder import classifier  # which loads torch: only where all else is the same
+        from utils.encoder import device  # which loads torch: only where all else is the same
 
-        precision = classifier.choose_precision(precision)
+        return device.choose_precision(precision) in (found.get("precision_used"), found.get("precision_unfit"))
     return found.get("precision_used") == precision
 
 
 def evaluate_language(
-    run: Run,
-    file: corpus_load.CorpusFile,
-    expected: dict,
-    model: Any,
-    tokenizer: Any,
-    precision: str,
-    args: argparse.Namespace,
+    args: argparse.Namespace, run: Run, file: corpus_load.CorpusFile, expected: dict[str, Any], loaded: "Classifier"
 ) -> dict[str, Any]:
     """Predict the language's test texts, write its three files, and return its scores."""
-    from utils.encoder import classifier, tokens
+    import torch
+    import transformers
+
+    from utils.encoder import classifier, device, tokens
 
     began = time.monotonic()
-    eval_lang, registers = expected["eval_lang"], expected["registers"]
-    dataset = tokens.tokenize(file.texts, tokenizer, expected["max_length"], registers)
-    probabilities = classifier.predict(
-        model, dataset, tokenizer, args.batch_size, expected["max_length"], precision, eval_lang
-    )
+    eval_lang, registers, max_length = expected["eval_lang"], expected["registers"], expected["max_length"]
+    dataset = tokens.tokenize(file.texts, loaded.tokenizer, max_length, registers)
+    probabilities = classifier.predict(loaded, dataset, args.batch_size * max_length, eval_lang)
     predicted = probabilities.argmax(axis=1)
     confusion = metrics.count_confusions(dataset["labels"][:].numpy(), predicted, len(registers))
     several_registers = corpus_load.several_registers("test", corpus_load.group_by_text(file.texts))
@@ -190,6 +183,8 @@ def evaluate_language(
         },
     )
     per_register = metrics.register_scores(confusion)
+    tried = device.choose_precision(args.precision)
+    unfit = {} if tried == loaded.precision else {"precision_unfit": tried}  # the model does not work in it
     scores = {
         "eval_lang": eval_lang,
         "zero_shot": not {eval_lang, corpus_load.DISTR} & set(args.train_langs),  # distr may hold any language
@@ -214,12 +209,13 @@ def evaluate_language(
         },
         "signature": expected
         | {
-            "precision_used": precision,
+            "precision_used": loaded.precision,
+            **unfit,
             "batch_size": args.batch_size,
-            "device": classifier.describe_device(),
+            "device": device.describe_device(),
             "commit": runs.code_version(),
-            "torch": version("torch"),
-            "transformers": version("transformers"),
+            "torch": str(torch.__version__),
+            "transformers": transformers.__version__,
         },
     }
     runs.write_json(run.scores(eval_lang), scores)
@@ -283,20 +279,20 @@ def summary(scores: dict[str, Any]) -> str:
 
 
 def languages_to_do(
-    args: argparse.Namespace, run: Run, record: dict[str, Any], corpus: Path
+    args: argparse.Namespace, run: Run, record: dict[str, Any]
 ) -> tuple[list[tuple[dict[str, Any], corpus_load.CorpusFile]], list[str]]:
     """Return signature and texts of each language that is still to evaluate, and the languages that can't be."""
-    registers = list(corpus_load.load_registers(corpus))
+    registers = list(corpus_load.load_registers(args.corpus_path))
     if registers != record["settings"]["registers"]:
         raise RunError(
-            f"{corpus}/info/reg_abbv.json: expected the registers of the model, "
+            f"{args.corpus_path}/info/reg_abbv.json: expected the registers of the model, "
             f"{' '.join(record['settings']['registers'])}, found {' '.join(registers)}; give the corpus it was trained "
             "on with --corpus-path, or train it anew with finetune.py --overwrite"
         )
     to_do, failed = [], []
     for lang in args.eval_lang:
         try:
-            file = corpus_load.read_file(corpus, "test", lang, registers)
+            file = corpus_load.read_file(args.corpus_path, "test", lang, registers)
         except RunError as error:
             log.error("%s not evaluated: %s", lang, error)
             failed.append(lang)
@@ -326,27 +322,28 @@ def main(argv: list[str] | None = None) -> int:
 
 def evaluate_run(args: argparse.Namespace, run: Run) -> int:
     """Evaluate the run on the languages asked for; return the exit code."""
-    corpus = corpus_load.find_corpus(args.corpus_path)
+    args.corpus_path = corpus_load.find_corpus(args.corpus_path)
     record = load_record(args, run)
-    to_do, failed = languages_to_do(args, run, record, corpus)
+    to_do, failed = languages_to_do(args, run, record)
     if to_do:
         from utils.encoder import classifier
 
         max_length = args.max_length or record["settings"]["max_length"]
         with memory.explained(*memory.LOADING):
-            model, tokenizer, precision = load_model(args, run, record, max_length)
+            loaded = load_model(args, run, record, max_length)
             args.batch_size = args.batch_size or classifier.evaluation_batch_size(max_length)
     for expected, file in to_do:
         try:
             with memory.explained(*memory.evaluation(args.batch_size, max_length)):
-                scores = evaluate_language(run, file, expected, model, tokenizer, precision, args)
-                print(summary(scores), flush=True)
+                scores = evaluate_language(args, run, file, expected, loaded)
         except (RunError, OSError) as error:
             log.error("%s not evaluated: %s", expected["eval_lang"], error)
             failed.append(expected["eval_lang"])
         except Exception:  # a fault of this program: its traceback, and still the other languages
             log.exception("%s not evaluated", expected["eval_lang"])
             failed.append(expected["eval_lang"])
+        else:
+            print(summary(scores), flush=True)
     damaged = rebuild_eval_json(run, record) if to_do or not failed else []
     for message in damaged:
         log.error("%s", message)

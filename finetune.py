@@ -20,14 +20,14 @@ if __name__ == "__main__":  # first: a signal during the imports below is answer
 
 import argparse
 import datetime
+import importlib
 import logging
 import math
 import os
 import platform
 import shutil
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -37,11 +37,52 @@ from utils.files import lock, records
 from utils.runs import Run
 from utils.scores import results
 
+if TYPE_CHECKING:  # it loads torch
+    from utils.encoder.classifier import Classifier
+
 TEXTS_SHOWN, FEWEST_EPOCHS, MOST_EPOCHS = 7_800, 3, 40  # of the default number of epochs
 HEAD_RATE = 5e-4  # the most that the classifier's head learns at, unless the learning rate itself is higher
-PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "datasets", "numpy")
+PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "datasets", "numpy", "sklearn")
 
 log = logging.getLogger("finetune")
+
+
+# fmt: off
+START = [  # option, type, default, metavar, help: see options.add_rows
+    ("--checkpoint", options.filled, None, "DIR|ID",
+     "a folder or Hub id to start from, instead of the one that utils/model2chckpt.json has for the model's name"),
+    ("--overwrite", None, None, None, "start anew: remove what this run has, evaluations included"),
+]
+DATA = [
+    ("--all-texts", None, None, None,
+     "with several languages, take all texts of each (default: as many of each as the smallest has)"),
+    ("--validation-size", options.share, 0.2, "SHARE",
+     "share of the training texts held out to choose the best epoch"),
+    ("--max-length", options.positive_int, 512, "N", "tokens of a text that are used, from its beginning"),
+]
+OPTIMISATION = [
+    ("--num-epochs", options.positive_int, None, "N",
+     f"passes over the training texts (default: as many as show the model {TEXTS_SHOWN:,} texts, from {FEWEST_EPOCHS} "
+     f"to {MOST_EPOCHS})"),
+    ("--patience", options.natural, 0, "TEXTS",
+     "stop when the validation loss has not fallen while the model learnt from this many texts, counted from the end "
+     "of the warm-up at the earliest; 0: never"),
+    ("--batch-size", options.positive_int, 16, "N", "texts per GPU and step"),
+    ("--gradient-accumulation", options.positive_int, 1, "N",
+     "steps whose texts make one update: the effective batch is N times larger"),
+    ("--learning-rate", options.positive_float, 1e-4, "RATE", "peak rate of AdamW, after warm-up"),
+    ("--head-rate", options.positive_float, None, "RATE",
+     "peak rate of the classifier's head, which is drawn at random (default: ten times the learning rate, but at most "
+     f"{HEAD_RATE}, or the learning rate where that is higher)"),
+    ("--frozen-layers", options.share_or_none, 0.5, "SHARE",
+     "share of the encoder's layers, the lowest ones, that stay as pretrained, the embeddings with them; 0 trains "
+     "everything"),
+    ("--warmup", options.share_or_none, 0.1, "SHARE",
+     "share of all updates over which the rate rises; then it falls to 0 in a straight line"),
+    ("--balanced", None, None, None, "weigh registers inversely to their number of texts"),
+    ("--seed", options.natural, 42, "N", "decides split, first weights, order and dropout"),
+]
+# fmt: on
 
 
 def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
@@ -51,121 +92,23 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
         "python finetune.py --model-name xlmr --train-langs en fr",
     )
     options.add_run_arguments(parser, list(checkpoints))
-    parser.add_argument(
-        "--checkpoint",
-        type=options.filled,
-        metavar="DIR|ID",
-        help="a folder or Hub id to start from, instead of the "
-        "one that utils/model2chckpt.json has for the model's name",
-    )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="start anew: remove what this run has, evaluations included"
-    )
-
-    data = parser.add_argument_group("data")
+    options.add_rows(parser, START)
+    data, optimisation = parser.add_argument_group("data"), parser.add_argument_group("optimisation")
     options.add_corpus_argument(data, corpus_load.CORPUS_PATH)
-    data.add_argument(
-        "--all-texts",
-        action="store_true",
-        help="with several languages, take all texts of each (default: as many of each as the smallest has)",
-    )
-    data.add_argument(
-        "--validation-size",
-        type=options.share,
-        default=0.2,
-        metavar="SHARE",
-        help="share of the training texts held out to choose the best epoch (default: %(default)s)",
-    )
-    data.add_argument(
-        "--max-length",
-        type=options.positive_int,
-        default=512,
-        metavar="N",
-        help="tokens of a text that are used, from its beginning (default: %(default)s)",
-    )
-
-    optimisation = parser.add_argument_group("optimisation")
-    optimisation.add_argument(
-        "--num-epochs",
-        type=options.positive_int,
-        metavar="N",
-        help=f"passes over the training texts (default: as many as show the model {TEXTS_SHOWN:,} texts, from "
-        f"{FEWEST_EPOCHS} to {MOST_EPOCHS})",
-    )
-    optimisation.add_argument(
-        "--patience",
-        type=options.natural,
-        default=0,
-        metavar="TEXTS",
-        help="stop when the validation loss has not fallen while the model learnt from this many texts, counted from "
-        "the end of the warm-up at the earliest; 0: never (default: %(default)s)",
-    )
-    optimisation.add_argument(
-        "--batch-size",
-        type=options.positive_int,
-        default=16,
-        metavar="N",
-        help="texts per GPU and step (default: %(default)s)",
-    )
-    optimisation.add_argument(
-        "--gradient-accumulation",
-        type=options.positive_int,
-        default=1,
-        metavar="N",
-        help="steps whose texts make one update: the effective batch is N times larger (default: %(default)s)",
-    )
-    optimisation.add_argument(
-        "--learning-rate",
-        type=options.positive_float,
-        default=1e-4,
-        metavar="RATE",
-        help="peak rate of AdamW, after warm-up (default: %(default)s)",
-    )
-    optimisation.add_argument(
-        "--head-rate",
-        type=options.positive_float,
-        metavar="RATE",
-        help="peak rate of the classifier's head, which is drawn at random (default: ten times the learning rate, but "
-        f"at most {HEAD_RATE}, or the learning rate where that is higher)",
-    )
-    optimisation.add_argument(
-        "--frozen-layers",
-        type=options.share_or_none,
-        default=0.5,
-        metavar="SHARE",
-        help="share of the encoder's layers, the lowest ones, that stay as pretrained, the embeddings with them; "
-        "0 trains everything (default: %(default)s)",
-    )
-    optimisation.add_argument(
-        "--warmup",
-        type=options.share_or_none,
-        default=0.1,
-        metavar="SHARE",
-        help="share of all updates over which "
-        "the rate rises; then it falls to 0 in a straight line (default: %(default)s)",
-    )
-    optimisation.add_argument(
-        "--balanced", action="store_true", help="weigh registers inversely to their number of texts"
-    )
-    optimisation.add_argument(
-        "--seed",
-        type=options.natural,
-        default=42,
-        metavar="N",
-        help="decides split, first weights, order and dropout (default: %(default)s)",
-    )
+    options.add_rows(data, DATA)
+    options.add_rows(optimisation, OPTIMISATION)
     options.add_precision_argument(optimisation)
     options.add_cpu_argument(optimisation)
     options.add_threads_argument(optimisation)
-
     args = options.parse(parser, argv)
     run = options.check_run_arguments(parser, args)
+    options.read_languages(parser, args, corpus_load.training_languages(args.corpus_path))
     if not args.checkpoint and args.model_name not in checkpoints:
         parser.error(
             f"argument --model-name: expected one of {', '.join(checkpoints)}, or a --checkpoint for "
             f"this new name; found {args.model_name!r}"
         )
-    if int(os.environ.get("SLURM_NTASKS", 1)) > 1 and "LOCAL_RANK" not in os.environ:
+    if runs.slurm_tasks() > 1 and "LOCAL_RANK" not in os.environ:
         parser.error(
             "Slurm starts several tasks, and each would train the whole run: use one task, and "
             "srun torchrun --standalone --nproc_per_node=N finetune.py … for N GPUs"
@@ -175,23 +118,19 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
     return args, run
 
 
-# ---- the work ----
-
-
-def train_run(args: argparse.Namespace, run: Run, corpus: Path, names: dict[str, str], settings: dict) -> int:
+def train_run(args: argparse.Namespace, run: Run, names: dict[str, str], settings: dict[str, Any]) -> int:
     """Train the run, or what is left of it; return the exit code. names: those of the registers, by abbreviation."""
-    from utils.encoder import classifier, layers, tokens
-    from utils.training import checkpoints, trainer
+    from utils.encoder import classifier, device
+    from utils.training import checkpoints
 
-    registers, precision = list(names), args.precision
+    registers = list(names)
     environment.use_threads(args)
-    classifier.check_device()
-    classifier.keep_freed_memory()
+    device.check_device()
+    device.keep_freed_memory()
     begun = any(run.checkpoints.glob("checkpoint-*"))
-    if not begun:  # a model of no use is told before the first text is read
-        model, tokenizer, precision = load_proven(args, registers, precision)
+    loaded = None if begun else load_proven(args, registers)  # a model of no use is told before the first text is read
     texts = corpus_load.load_training_texts(
-        corpus,
+        args.corpus_path,
         args.train_langs,
         registers,
         validation_size=args.validation_size,
@@ -199,60 +138,59 @@ def train_run(args: argparse.Namespace, run: Run, corpus: Path, names: dict[str,
         all_texts=args.all_texts,
     )
     corpus_load.log_audit(texts.report, registers)
+    args.num_epochs = args.num_epochs or default_epochs(len(texts.train))
 
-    with classifier.main_process_first():
-        checkpoint, precision = resume(run, settings, texts.report["texts_sha256"], precision)
-    if checkpoint is None or not checkpoints.is_over(checkpoints.load_state(checkpoint), args, len(texts.train)):
-        if checkpoint:
-            model, tokenizer = classifier.load_classifier(checkpoint, registers), classifier.load_tokenizer(checkpoint)
-        elif begun:  # and nothing that is whole is left of it
-            model, tokenizer, precision = load_proven(args, registers, precision)
-        num_epochs = args.num_epochs or default_epochs(len(texts.train))
-        n_frozen = layers.freeze(model, args.frozen_layers)
-        checkpoints.check_room(run, model, num_epochs)
-        train_set, validation_set = (
-            tokens.tokenize(part, tokenizer, args.max_length, registers) for part in (texts.train, texts.validation)
+    with device.main_process_first():
+        checkpoint = checkpoints.to_resume(run, texts.report["texts_sha256"], args.precision)
+    if checkpoint is None:
+        loaded = loaded or load_proven(args, registers)  # of what was begun, nothing that is whole is left
+        checkpoints.begin(run, settings, texts.report["texts_sha256"], loaded.precision)
+    elif not checkpoints.is_over(checkpoints.load_state(checkpoint), args, len(texts.train)):
+        model, tokenizer = classifier.load_classifier(checkpoint, registers), classifier.load_tokenizer(checkpoint)
+        loaded = classifier.Classifier(model, tokenizer, records.read_started(run)["precision"])
+    if loaded and (received := learn(args, run, loaded, texts, registers, checkpoint)) is not None:
+        log.warning(
+            "interrupted: the same command%s goes on from the checkpoint in %s",
+            ", without --overwrite," if args.overwrite and not runs.slurm_job() else "",
+            runs.shown(run.checkpoints),
         )
-        log.info(
-            "%.1f %% of the training texts have more than %d tokens; the rest of them is not used",
-            100 * float(train_set["over"][:].float().mean()),
-            args.max_length,
-        )
-        log.info(
-            "training on %s in %s, at most %d epochs; %.0f %% of the weights are trained, %d layers are frozen%s",
-            classifier.describe_device(),
-            precision,
-            num_epochs,
-            100 * model.num_parameters(only_trainable=True) / model.num_parameters(),
-            n_frozen,
-            f", going on from {checkpoint.name}" if checkpoint else "",
-        )
-        at_once = classifier.evaluation_batch_size(args.max_length)
-        with (
-            memory.explained(*memory.training(args, at_once)),
-            checkpoints.disk_faults_named(run, model),
-        ):
-            received = trainer.train(
-                run,
-                model,
-                tokenizer,
-                train_set,
-                validation_set,
-                args,
-                num_epochs=num_epochs,
-                precision=precision,
-                resume_from=checkpoint,
-            )
-        if received is not None:
-            log.warning(
-                "interrupted: the same command%s goes on from the checkpoint in %s",
-                ", without --overwrite," if args.overwrite and not records.slurm_job() else "",
-                runs.shown(run.checkpoints),
-            )
-            return 128 + received
+        return 128 + received
     if int(os.environ.get("RANK", 0)) == 0:
-        finish(args, run, corpus, names, settings, texts.report, precision)
+        finish(args, run, names, settings, texts.report)
     return 0
+
+
+def learn(
+    args: argparse.Namespace,
+    run: Run,
+    loaded: "Classifier",
+    texts: corpus_load.TrainingTexts,
+    registers: list[str],
+    checkpoint: Path | None,
+) -> int | None:
+    """Train the loaded model on the texts; return the signal that ended it, or None if the training is over."""
+    from utils.encoder import classifier, device, layers, tokens
+    from utils.training import checkpoints, trainer
+
+    model = loaded.model
+    n_frozen = layers.freeze(model, args.frozen_layers)
+    checkpoints.check_room(run, model, args.num_epochs)
+    train_set, validation_set = (
+        tokens.tokenize(part, loaded.tokenizer, args.max_length, registers) for part in (texts.train, texts.validation)
+    )
+    over = 100 * float(train_set["over"][:].float().mean())
+    log.info(
+        f"{over:.1f} % of the training texts have more than {args.max_length} tokens; the rest of them is not used"
+    )
+    trained = 100 * model.num_parameters(only_trainable=True) / model.num_parameters()
+    log.info(
+        f"training on {device.describe_device()} in {loaded.precision}, at most {args.num_epochs} epochs; "
+        f"{trained:.0f} % of the weights are trained, {n_frozen} layers are frozen"
+        + (f", going on from {checkpoint.name}" if checkpoint else "")
+    )
+    at_once = classifier.evaluation_batch_size(args.max_length)
+    with memory.explained(*memory.training(args, at_once)), checkpoints.disk_faults_named(run, model):
+        return trainer.train(run, loaded, train_set, validation_set, args, checkpoint)
 
 
 def default_epochs(n_texts: int) -> int:
@@ -260,67 +198,25 @@ def default_epochs(n_texts: int) -> int:
     return min(max(math.ceil(TEXTS_SHOWN / n_texts), FEWEST_EPOCHS), MOST_EPOCHS)
 
 
-def load_proven(args: argparse.Namespace, registers: list[str], precision: str) -> tuple[Any, Any, str]:
-    """Return model and tokenizer to train, proven, with their first weights, and the precision they are proven in."""
+def load_proven(args: argparse.Namespace, registers: list[str]) -> "Classifier":
+    """Return the classifier to train, proven, with its first weights."""
     from transformers import set_seed
 
     from utils.encoder import proof
 
     set_seed(args.seed)  # the classifier's first weights are drawn as the model is loaded
     source = download_model.find_checkpoint(args.checkpoint)
-    return proof.load_proven(source, registers, args.max_length, precision)
-
-
-def resume(run: Run, settings: dict[str, Any], texts_sha256: str, precision: str) -> tuple[Path | None, str]:
-    """Return the checkpoint to go on from, if any, and the precision in which the run was started.
-
-    Makes the run's folders anew if there is nothing to go on from. RunError if what there is was trained on
-    other texts.
-    """
-    from utils.encoder import classifier
-    from utils.training import checkpoints
-
-    started_file, device = run.checkpoints / "started.json", classifier.describe_device()
-    is_first = int(os.environ.get("RANK", 0)) == 0  # of several processes, which alone writes
-    if any(run.checkpoints.glob("checkpoint-*")):
-        started = records.read_started(run)
-        records.check_same(run, {"training texts": started["texts_sha256"]}, {"training texts": texts_sha256})
-        checkpoint = checkpoints.last_checkpoint(run)
-        if checkpoint:
-            if precision == "auto":
-                classifier.check_resumed(started["precision"])
-            if device not in started["devices"] and is_first:
-                log.warning("begun on %s, goes on on %s: sums are rounded otherwise", started["devices"][-1], device)
-                runs.write_json(started_file, started | {"devices": [*started["devices"], device]})
-            return checkpoint, started["precision"]
-    precision = classifier.choose_precision(precision)
-    if is_first:
-        records.start_anew(run)
-        started = {
-            "settings": settings,
-            "texts_sha256": texts_sha256,
-            "precision": precision,
-            "devices": [device],
-            "slurm_job": records.slurm_job(),
-        }
-        runs.write_json(started_file, started)
-    return None, precision
+    return proof.load_proven(source, registers, args.max_length, args.precision)
 
 
 def finish(
-    args: argparse.Namespace,
-    run: Run,
-    corpus: Path,
-    names: dict[str, str],
-    settings: dict[str, Any],
-    report: dict,
-    precision: str,
+    args: argparse.Namespace, run: Run, names: dict[str, str], settings: dict[str, Any], report: dict[str, Any]
 ) -> None:
     """Put the best epoch's model into place and write run.json, which says that the run is finished.
 
     Needs nothing but the checkpoints, so that it can be done again after an interruption.
     """
-    from utils.encoder import classifier, layers
+    from utils.encoder import device, layers
     from utils.training import checkpoints, model_card, trainer
 
     state = checkpoints.load_state(checkpoints.newest_checkpoint(run))
@@ -336,16 +232,16 @@ def finish(
     card = model_card.model_card(args, run, names, report, best, epochs[-1]["epoch"])
     runs.write_text(run.models / "README.md", card)
     runs.write_json(run.outputs / "train.json", epochs)
-    model_files, devices = records.describe_model(run.models), records.read_started(run)["devices"]
+    model_files, started = records.describe_model(run.models), records.read_started(run)
     record = {
         "model_name": args.model_name,
         "train_langs": args.train_langs,
         "subfolder": args.subfolder,
         "settings": settings,
-        "precision": precision,
+        "precision": started["precision"],
         "optimiser": trainer.OPTIMISER,
         "pretrained": layers.is_pretrained(run.models),  # else no layer was frozen
-        "corpus": {"path": str(corpus), **report},
+        "corpus": {"path": str(args.corpus_path), **report},
         "epochs": epochs[-1]["epoch"],
         "best_epoch": best["epoch"],
         "validation": best["validation"],
@@ -353,38 +249,42 @@ def finish(
         "weights_sha256": model_files["model.safetensors"]["sha256"],
         "model_files": model_files,
         "commit": runs.code_version(),
-        "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
-        "device": devices[-1],
-        "devices": devices,  # more than one where it was interrupted
-        "slurm_job": records.slurm_job(),
-        "peak_memory_bytes": classifier.peak_memory(),
+        "versions": {"python": platform.python_version()}
+        | {package: str(importlib.import_module(package).__version__) for package in PACKAGES},  # that really ran
+        "device": started["devices"][-1],
+        "devices": started["devices"],  # more than one where it was interrupted
+        "slurm_job": runs.slurm_job(),
+        "peak_memory_bytes": device.peak_memory(),
         "seconds": round(sum(r["seconds"] + r["validation_seconds"] for r in epochs), 3),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     runs.write_json(run.outputs / "run.json", record)
     shutil.rmtree(run.checkpoints)
+    scores = "  ".join(f"{name} {best['validation'][name]:.3f}" for name in ("loss", "micro_f1", "macro_f1"))
     log.info(
-        "best epoch %d of %d, validation loss %.3f  micro_f1 %.3f  macro_f1 %.3f; model in %s, record in %s",
-        best_epoch,
-        record["epochs"],
-        record["validation"]["loss"],
-        record["validation"]["micro_f1"],
-        record["validation"]["macro_f1"],
-        runs.shown(run.models),
-        runs.shown(run.outputs),
+        f"best epoch {best_epoch} of {record['epochs']}, validation {scores}; "
+        f"model in {runs.shown(run.models)}, record in {runs.shown(run.outputs)}"
     )
     if not record["beats_largest_register"]:
         log.warning("%s", metrics.NOTHING_LEARNT)
-    log.info("next: %s", results.evaluate_command(record, corpus_load.list_languages(corpus, "test")))
+    test_langs = [
+        lang
+        for lang in corpus_load.list_languages(args.corpus_path, "test")
+        if f"test/{lang}.tsv" in report["files"] and options.LANGUAGE.fullmatch(lang)
+    ]
+    if test_langs:
+        log.info("next: %s", results.evaluate_command(record, test_langs))
+    else:
+        log.info("next: put texts to evaluate on into %s/corpus/test/LANG.tsv", args.corpus_path)
 
 
 def main(argv: list[str] | None = None) -> int:
     args, run = parse_args(argv)
     runs.choose_gpu(args.cpu)
     environment.leave_out()
-    corpus = corpus_load.find_corpus(args.corpus_path)
-    registers = corpus_load.load_registers(corpus)
-    settings = records.run_settings(args, corpus, list(registers))
+    args.corpus_path = corpus_load.find_corpus(args.corpus_path)
+    registers = corpus_load.load_registers(args.corpus_path)
+    settings = records.run_settings(args, args.corpus_path, list(registers))
     anew = args.overwrite and not records.begun_by_this_job(run)
     if not anew and (run.outputs / "run.json").is_file():
         with lock.hold(run, "looked at", shared=True):  # it may be evaluated meanwhile
@@ -396,7 +296,7 @@ def main(argv: list[str] | None = None) -> int:
                 records.start_anew(run)
         elif records.is_finished(run, settings):
             return nothing_to_do(run)
-        return train_run(args, run, corpus, registers, settings)
+        return train_run(args, run, registers, settings)
 
 
 def nothing_to_do(run: Run) -> int:

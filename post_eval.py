@@ -13,6 +13,7 @@ Writes  in each run's folder   cfm.png           confusion matrices, a panel per
                                tve.csv           every score with its interval, in long form
                                per_register.csv  precision, recall, F1 and support of each register
                                report.html       a page for a browser: from the matrices to the texts behind a score
+        What one page can't hold goes to further ones: cfm-2.png, tve-2.png…
 Prints  the tables of the metrics drawn, or with --compare the comparison
 Exit    0 all drawn, 1 nothing to draw, or damaged files (named; the rest is drawn), 2 wrong use,
         128 + N ended by signal N
@@ -32,6 +33,7 @@ import ctypes
 import itertools
 import logging
 import math
+import multiprocessing
 import os
 import signal
 import statistics
@@ -43,6 +45,8 @@ from utils.files import stop
 from utils.runs import RunError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import pandas as pd
     from matplotlib.figure import Figure
 
@@ -139,20 +143,31 @@ def draw_confusions(job: "tuple[EvaluatedRun, list[str], argparse.Namespace]") -
     run, eval_langs, args = job
     langs = [lang for lang in eval_langs if lang in run.evaluations]
     with_summary = not args.cfm_ignore_summary
-    save_figure(cfm.draw_run(run, langs, args.labels, with_summary), run.folder / "cfm", args.format)
+    save_figures(cfm.draw_run(run, langs, args.labels, with_summary), run.folder / "cfm", args.format)
     for lang in langs:
         errors.write_errors(run, lang)
 
 
-def save_figure(figure: "Figure", stem: Path, formats: list[str]) -> None:
-    """Save a figure as STEM.FORMAT, whole or not at all, the same bytes for the same figure."""
-    import matplotlib
+def save_figures(figures: "Iterable[Figure]", stem: Path, formats: list[str]) -> int:
+    """Save pages as STEM.FORMAT, STEM-2.FORMAT…, each whole or not at all, the same bytes for the same figure.
 
-    matplotlib.rcParams["svg.hashsalt"] = "register-finetuning"
-    no_date = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
+    Pages beyond these that an earlier drawing left are removed. Return the number of pages.
+    """
+    no_date: dict[str, dict] = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
+    n_pages = 0
+    for n_pages, figure in enumerate(figures, start=1):
+        for kind in formats:
+            with runs.whole_file(page_of(stem, n_pages, kind)) as temporary:
+                figure.savefig(temporary, format=kind, metadata=no_date[kind])
     for kind in formats:
-        with runs.whole_file(stem.with_name(f"{stem.name}.{kind}")) as temporary:
-            figure.savefig(temporary, format=kind, metadata=no_date[kind])
+        left = list(itertools.takewhile(Path.exists, (page_of(stem, n, kind) for n in itertools.count(n_pages + 1))))
+        for page in reversed(left):  # so that none is left behind a gap, if this ends halfway
+            page.unlink()
+    return n_pages
+
+
+def page_of(stem: Path, number: int, kind: str) -> Path:
+    return stem.with_name(f"{stem.name}{f'-{number}' if number > 1 else ''}.{kind}")
 
 
 # ---- transfer matrices and tables ----
@@ -177,13 +192,14 @@ def draw_transfer(args: argparse.Namespace, found: "list[EvaluatedRun]") -> str:
         log.info("%s: report.html, with %s (--report-texts)", runs.shown(folder), texts)
     if args.ignore_tve:
         return ""
-    save_figure(tve.draw_panels(matrices, len(args.tve_metrics), args.labels), folder / "tve", args.format)
+    n_pages = save_figures(tve.draw_panels(matrices, len(args.tve_metrics), args.labels), folder / "tve", args.format)
     runs.write_text(folder / "tve.csv", tables.long_table(scores))
     runs.write_text(folder / "per_register.csv", tables.register_table(scores))
     runs.write_text(folder / "tve.tex", tables.latex_table(matrices, args.labels))
     runs.write_text(folder / "tve.md", tables.markdown_table(matrices, args.labels))
     name_missing(chosen, eval_langs)
-    log.info("%s: tve.%s, tve.md, tve.tex, tve.csv, per_register.csv", runs.shown(folder), ", tve.".join(args.format))
+    drawn = ", ".join(f"tve.{kind}{f' to tve-{n_pages}.{kind}' if n_pages > 1 else ''}" for kind in args.format)
+    log.info("%s: %s, tve.md, tve.tex, tve.csv, per_register.csv", runs.shown(folder), drawn)
     return tables.terminal_table(matrices, args.labels)
 
 
@@ -277,17 +293,23 @@ def main(argv: list[str] | None = None) -> int:
 
 def draw(args: argparse.Namespace, found: "list[EvaluatedRun]") -> None:
     """Draw what was asked for: confusion matrices in processes of their own, the rest meanwhile in this one."""
+    os.environ |= {"MPLBACKEND": "agg", "MATPLOTLIBRC": os.devnull}  # not a notebook's, not the user's
+    logging.getLogger("matplotlib").setLevel(logging.CRITICAL)  # what it says of folders and fonts is no one's concern
     from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
 
     from tqdm import tqdm
 
     from utils import cfm  # noqa: F401  # loaded once here, not in each process
-    from utils.scores import errors  # noqa: F401  # loaded once here, not in each process
+    from utils.scores import errors, figures  # noqa: F401  # loaded once here, not in each process
 
+    names = {register for run in found for e in run.evaluations.values() for register in e.registers}
+    names |= {name for run in found for name in (run.subfolder, run.model_name, run.mix, *run.evaluations)}
+    figures.use_style(names)
     chosen, eval_langs = ([], []) if args.ignore_cfm else select(args, "cfm", found)
     plain_args = argparse.Namespace(**{key: value for key, value in vars(args).items() if key != "parser"})
-    with ProcessPoolExecutor(args.jobs or os.cpu_count(), initializer=end_with, initargs=(os.getpid(),)) as pool:
+    n_jobs, fork = args.jobs or os.cpu_count(), multiprocessing.get_context("fork")  # style and imports go with it
+    with ProcessPoolExecutor(n_jobs, fork, end_with, (os.getpid(),)) as pool:
         drawn = [pool.submit(draw_confusions, (run, eval_langs, plain_args)) for run in chosen]
         bar = tqdm(total=len(drawn), desc="confusion matrices", unit="run", delay=2, leave=False, disable=None)
         for future in drawn:

@@ -23,8 +23,11 @@ eval_langs=("al" "ar" "ca" "de" "en" "es" "fa" "fi" "fr" "hi" "id" "jp" "no" "pt
 
 set -euo pipefail
 root=$(dirname "${BASH_SOURCE[0]}")
-if [[ ! -f $root/utils/cluster/job.sh ]]; then # a job runs Slurm's copy of this file; Slurm knows where it came from
-    root=$(scontrol show job "$SLURM_JOB_ID" | sed -n 's|^ *Command=\(.*/\)run_eval\.sh.*|\1|p')
+if [[ ! -f $root/utils/cluster/job.sh ]]; then # a job runs Slurm's copy of this file, where it was submitted
+    root=$PWD
+fi
+if [[ ! -f $root/utils/cluster/job.sh ]]; then # or from another folder: Slurm knows the path that was typed
+    root=$(scontrol show job "${SLURM_JOB_ID:-}" | sed -n 's|^ *Command=\(.*/\)run_eval\.sh.*|\1|p')
 fi
 source "$root/utils/cluster/job.sh"
 
@@ -32,5 +35,4 @@ read_arguments run_eval.sh "$@"
 shift 2
 
 source utils/load_env.sh
-run_python "$model-$langs" \
-    python evaluate.py --model-name="$model" --train-langs="$langs" --eval-lang "${eval_langs[@]}" "$@"
+run_python python evaluate.py --model-name="$model" --train-langs="$langs" --eval-lang "${eval_langs[@]}" "$@"

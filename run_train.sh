@@ -19,8 +19,11 @@
 # The options of finetune.py: python finetune.py --help. Exit: as finetune.py.
 set -euo pipefail
 root=$(dirname "${BASH_SOURCE[0]}")
-if [[ ! -f $root/utils/cluster/job.sh ]]; then # a job runs Slurm's copy of this file; Slurm knows where it came from
-    root=$(scontrol show job "$SLURM_JOB_ID" | sed -n 's|^ *Command=\(.*/\)run_train\.sh.*|\1|p')
+if [[ ! -f $root/utils/cluster/job.sh ]]; then # a job runs Slurm's copy of this file, where it was submitted
+    root=$PWD
+fi
+if [[ ! -f $root/utils/cluster/job.sh ]]; then # or from another folder: Slurm knows the path that was typed
+    root=$(scontrol show job "${SLURM_JOB_ID:-}" | sed -n 's|^ *Command=\(.*/\)run_train\.sh.*|\1|p')
 fi
 source "$root/utils/cluster/job.sh"
 
@@ -29,8 +32,9 @@ shift 2
 
 source utils/load_env.sh
 command=(python)
-if ((${SLURM_GPUS_ON_NODE:-1} > 1)); then # of itself, torchrun passes on no SIGUSR2, and kills after 30 seconds
+if [[ -n $in_job ]] && ((${SLURM_GPUS_ON_NODE:-1} > 1)); then
+    # of itself, torchrun passes on no SIGUSR2, and kills after 30 seconds
     command=(torchrun --standalone --nproc-per-node="$SLURM_GPUS_ON_NODE" "--signals-to-handle=SIGTERM,SIGINT,SIGUSR2"
         --shutdown-timeout=280)
 fi
-run_python "$model-$langs" "${command[@]}" finetune.py --model-name="$model" --train-langs="$langs" "$@"
+run_python "${command[@]}" finetune.py --model-name="$model" --train-langs="$langs" "$@"

@@ -22,6 +22,4 @@ langs=("en" "fi" "fr" "sv" "en-fi" "en-fr" "en-sv" "fi-fr" "fi-sv" "fr-sv" "id" 
 subfolder=""
 
 source "$(dirname "${BASH_SOURCE[0]}")/utils/cluster/submit.sh"
-parse_options "$@"
-source utils/load_env.sh
-run_grid eval
+exec python utils/cluster/submit.py eval --models "${models[@]}" --langs "${langs[@]}" --subfolder="$subfolder" "$@"

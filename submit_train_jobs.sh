@@ -24,20 +24,14 @@ langs=("en" "fi" "fr" "sv" "en-fi" "en-fr" "en-sv" "fi-fr" "fi-sv" "fr-sv" "id" 
 subfolder=""
 
 source "$(dirname "${BASH_SOURCE[0]}")/utils/cluster/submit.sh"
-parse_options "$@"
 
-if [[ -n $demo ]]; then
-    models=("tiny") langs=("en" "fr" "en-fr") subfolder="demo" local_run=yes
-    rest=("--learning-rate=2e-3" "--batch-size=8" "--num-epochs=15" "--max-length=256" "--all-texts"
-        "--precision=fp32") # the same table on every CPU
+if [[ $* == --demo ]]; then
     export REGISTER_CORPUS=$PWD/tests/sample-corpus
+    demo=(--local --models "tiny" --langs "en" "fr" "en-fr" --subfolder "demo")
+    # fp32: the same table on every CPU
+    python utils/cluster/submit.py train "${demo[@]}" -- --learning-rate=2e-3 --batch-size=8 --num-epochs=15 \
+        --max-length=256 --all-texts --precision="fp32"
+    python utils/cluster/submit.py eval "${demo[@]}" -- --eval-lang "en" "fr" "ru" "sv" --precision="fp32"
+    exec python post_eval.py --base-dir="outputs/demo" --tve-metrics macro_f1
 fi
-
-source utils/load_env.sh
-run_grid train ${then_evaluate:+eval}
-
-if [[ -n $demo ]]; then
-    ./submit_eval_jobs.sh --local --models "${models[@]}" --langs "${langs[@]}" --subfolder "$subfolder" \
-        -- --eval-lang "en" "fr" "ru" "sv" --precision="fp32"
-    python post_eval.py --base-dir "outputs/$subfolder" --tve-metrics macro_f1
-fi
+exec python utils/cluster/submit.py train --models "${models[@]}" --langs "${langs[@]}" --subfolder="$subfolder" "$@"

@@ -9,7 +9,7 @@ import sys
 import pytest
 from conftest import ROOT, SAMPLE_CORPUS
 
-from utils import corpus_load
+from utils import audit, corpus_load, options, runs
 from utils.corpus_load import CorpusError, load_training_texts, read_file
 from utils.encoder import classifier, tokens
 
@@ -114,10 +114,13 @@ def test_no_corpus_names_the_three_ways_to_give_one(tmp_path):
         corpus_load.find_corpus(str(tmp_path))
 
 
-@pytest.mark.parametrize("script", ["finetune.py", "evaluate.py", "post_eval.py", "utils/download_model.py"])
+@pytest.mark.parametrize(
+    "script", ["finetune.py", "evaluate.py", "post_eval.py", "utils/download_model.py", "utils/corpus_load.py"]
+)
 def test_help_needs_no_corpus_and_no_torch_from_any_folder(script, tmp_path):
     code = (
         "import runpy, sys\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
         f"sys.argv = [{script!r}, '--help']\n"
         "try:\n"
         f"    runpy.run_path({str(ROOT / script)!r}, run_name='__main__')\n"
@@ -126,7 +129,7 @@ def test_help_needs_no_corpus_and_no_torch_from_any_folder(script, tmp_path):
         "heavy = {'torch', 'transformers', 'datasets', 'pandas'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
-    environment = {**os.environ, "REGISTER_CORPUS": str(tmp_path / "nowhere"), "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "REGISTER_CORPUS": str(tmp_path / "nowhere")}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "example:\n  python" in done.stdout
@@ -247,6 +250,105 @@ def test_a_broken_test_file_of_another_language_is_named_and_passed_over(write_c
 def test_too_few_texts_to_split_are_an_error(write_corpus):
     with pytest.raises(CorpusError, match="expected enough texts"):
         split(write_corpus({"train/en": [("IN", "a"), ("OP", "b")]}), ["en"])
+
+
+# ---- the audit alone ----
+
+
+def audit_of(capsys, *words):
+    """The exit code, and what is printed: paragraphs, by their first line."""
+    with pytest.raises(SystemExit) as end:
+        runs.run_script(lambda: audit.main(list(map(str, words))))
+    out, err = capsys.readouterr()
+    paragraphs = [paragraph.split("\n") for paragraph in out.strip("\n").split("\n\n")]
+    assert err == "" or end.value.code == 2
+    return end.value.code, {first: [line.strip() for line in lines] for first, *lines in paragraphs}
+
+
+def test_the_audit_tells_all_that_is_odd(write_corpus, capsys):
+    corpus = write_corpus(
+        {
+            "train/en": [("IN", "a"), ("OP", "a "), ("IN", ""), ("OP", "b"), ("OP", "c"), ("OP", "c")],
+            "train/pt-br": [("IN", "d")],
+            "test/en": [("IN", "b"), *[("OP", f"t{i}") for i in range(10)]],
+            "test/fr": [("IN", f"u{i}") for i in range(12)],
+            "test/broken": [("XX", "x")],
+        }
+    )
+    (corpus / "corpus" / "test" / "en.csv").write_text("IN,a")
+    (corpus / "corpus" / "train" / "pt br.tsv").write_text("IN\ta\nOP\te\n")
+    code, told = audit_of(capsys, corpus)
+    assert code == 1  # for the broken file
+    table = [line.split() for line in told.pop(list(told)[1]) if line]
+    assert ["train/en", "1", "4", "0", "5"] in table and ["test/fr", "12", "0", "0", "12"] in table
+    assert list(told) == [
+        f"{corpus}: 3 registers, 31 texts",
+        "1 files that can't be used:",
+        "1 rows skipped:",
+        "1 texts in training and test files: a training leaves them out:",
+        "2 texts several times within the training or the test files:",
+        "2 texts under several registers: no classifier gets all of them right:",
+        "registers without training texts, in no language: none can be predicted:",
+        "registers without test texts, in no language: none can be measured:",
+        "training files of one register: nothing to learn from it alone:",
+        "registers with fewer than 10 test texts, left out of macro_f1_10:",
+        "languages without a test file: nothing to evaluate on:",
+        "languages without a training file: only to evaluate on:",
+        f"files that can't be named, which takes {options.LANGUAGE_IS}, and .tsv:",
+    ]
+    places = list(told.values())
+    assert places[1][0].startswith(f"{corpus}/corpus/test/broken.tsv:1: expected REGISTER<tab>TEXT")
+    assert places[2] == [f"{corpus}/corpus/train/en.tsv:3: empty"]
+    assert places[3] == ["train/en.tsv:4 OP, test/en.tsv:1 IN"]
+    assert places[4] == [
+        "train/en.tsv:1 IN, train/en.tsv:2 OP, train/pt br.tsv:1 IN",
+        "train/en.tsv:5 OP, train/en.tsv:6 OP",
+    ]
+    assert places[5][0].startswith("train/en.tsv:1 IN, train/en.tsv:2 OP")
+    assert places[6:9] == [["LY"], ["LY"], ["train/pt-br.tsv: IN"]]
+    assert places[9] == ["test/en.tsv: IN 1; too few texts for macro_f1_10"]
+    assert places[10:] == [["pt br pt-br"], ["broken fr"], ["train/pt br.tsv", "test/en.csv"]]
+
+
+def test_the_audit_tells_what_a_training_takes(write_corpus, capsys):
+    corpus = write_corpus(
+        {"train/en": labelled("en", 60), "train/pt-br": labelled("pt-br", 30), "test/en": labelled("en", 3)}
+    )
+    code, told = audit_of(capsys, corpus, "--train-langs", "en-pt-br")
+    lines = [line.split() for line in told["A training on en pt-br:"]]
+    report = split(corpus, ["en", "pt-br"]).report
+    assert code == 0 and ["train", "en", *map(str, report["train"]["en"].values()), "24"] in lines
+    assert "taken: 30 of 57, as many as the smallest language has (--all-texts takes all)" in map(" ".join, lines)
+    assert "taken" not in str(audit_of(capsys, corpus, "--train-langs", "en-pt-br", "--all-texts"))
+
+
+def test_the_audit_ends_as_the_other_scripts_do(write_corpus, capsys, tmp_path):
+    assert audit_of(capsys, SAMPLE_CORPUS)[0] == 0
+    code, _ = audit_of(capsys, tmp_path)
+    assert "expected a corpus folder" in code  # which Python prints, to exit with 1
+    code, _ = audit_of(capsys, SAMPLE_CORPUS, "--train-langs", "xx")
+    assert "xx.tsv: expected a train file, found none; those there: distr, en, fr, ru, sv" in code
+    assert audit_of(capsys, SAMPLE_CORPUS, "--train-langs", "en", "en-fr")[0] == 2
+    assert audit_of(capsys, write_corpus({}))[0] == 1  # no file at all
+
+
+def test_many_registers_of_long_names_are_listed_not_tabled(write_corpus, capsys):
+    typology = {f"Register of a long name {i}": "x" for i in range(60)}
+    corpus = write_corpus({"train/en": [(register, f"text {register}") for register in typology]}, typology)
+    code, told = audit_of(capsys, corpus)
+    line = list(told)[1]
+    assert code == 0 and line.startswith("train/en      60  Register of a long name 0 1, Register of a long name 1 1")
+
+
+def test_the_audit_is_a_command_that_loads_no_torch_and_may_be_read_in_part():
+    command = f"{sys.executable} -X importtime -m utils.corpus_load tests/sample-corpus --train-langs en 2>/dev/stderr"
+    done = subprocess.run(command.split(" 2>")[0].split(), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "A training on en:" in done.stdout
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "numpy" in loaded and not loaded & {"torch", "transformers", "datasets"}
+    head = f"set -o pipefail; {sys.executable} -u -m utils.corpus_load tests/sample-corpus | true"
+    done = subprocess.run(["bash", "-c", head], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (141, "", "")
 
 
 # ---- the sample corpus itself ----

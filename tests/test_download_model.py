@@ -150,7 +150,7 @@ def test_a_hub_model_is_fetched_converted_and_proven_offline(with_small_xlmr, hu
     assert json.loads((folder / "complete.json").read_text())["revision"] == COMMIT
 
     without = "import sys; sys.modules['sentencepiece'] = None; sys.modules['google.protobuf'] = None\n"
-    code = without + "import json; from pathlib import Path; from utils import classifier\n"
+    code = without + "import json; from pathlib import Path; from utils.encoder import classifier\n"
     code += f"print(json.dumps(classifier.load_tokenizer(Path({str(folder)!r}))({TEXTS!r})['input_ids']))"
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     loaded = subprocess.run([sys.executable, "-c", code], cwd=project, env=environment, capture_output=True, text=True)

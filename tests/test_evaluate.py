@@ -12,7 +12,7 @@ from conftest import REGISTERS
 import evaluate
 import finetune
 from utils import corpus_load, metrics, runs
-from utils.encoder import classifier
+from utils.encoder import classifier, device, proof
 from utils.runs import RunError, run_paths
 
 LANGS = [f"l{i}" for i in range(19)]
@@ -129,7 +129,7 @@ def test_what_is_done_is_skipped_and_what_is_stale_is_done_anew(run, corpus, cap
 
 
 def test_the_precision_that_would_be_used_counts_not_the_one_asked_for(run, corpus, capsys):
-    used = classifier.choose_precision("auto")
+    used = device.choose_precision("auto")
     other = {"fp32": "bf16"}.get(used, "fp32")
 
     def evaluated(precision):
@@ -144,6 +144,26 @@ def test_the_precision_that_would_be_used_counts_not_the_one_asked_for(run, corp
     runs.write_json(run.scores("l2"), scores)
     assert evaluated("auto")
     assert load(run.scores("l2"))["signature"]["precision_used"] == used
+
+
+def test_a_model_that_fell_back_to_fp32_is_not_evaluated_again(run, corpus, capsys, monkeypatch):
+    native, fault = {"fp32", "bf16"}, proof.fault
+    monkeypatch.setattr(device, "_native_precisions", lambda: native)
+    monkeypatch.setattr(proof, "fault", lambda *some, **more: "a fault" if "bf16" in some else fault(*some, **more))
+
+    def evaluated(precision):
+        capsys.readouterr()
+        assert evaluate_main(corpus, "--eval-lang", "l2", f"--precision={precision}") == 0
+        return bool(capsys.readouterr().out)
+
+    assert evaluated("auto")
+    assert not evaluated("auto") and not evaluated("fp32")
+    signature = load(run.scores("l2"))["signature"]
+    assert (signature["precision_used"], signature["precision_unfit"]) == ("fp32", "bf16")
+    with pytest.raises(RunError, match="use --precision fp32"):
+        evaluated("bf16")
+    native = {"fp32"}  # as on another machine
+    assert not evaluated("auto")
 
 
 def test_registers_with_too_few_texts_are_told(run, corpus):
@@ -180,3 +200,10 @@ def test_a_corpus_with_other_registers_is_refused(run, corpus):
     (corpus / "info" / "reg_abbv.json").write_text(json.dumps({"OP": "o", "IN": "i", "LY": "l"}), encoding="utf-8")
     with pytest.raises(RunError, match="expected the registers of the model, IN OP LY, found OP IN LY"):
         evaluate_main(corpus, "--eval-lang", "l2")
+
+
+def test_the_training_that_is_missing_is_a_command_only_where_it_can_be_typed(root, corpus):
+    with pytest.raises(RunError, match="train it first: python finetune.py --model-name xlmr --train-langs en$"):
+        evaluate.main(["--model-name=xlmr", "--train-langs=en", f"--corpus-path={corpus}", "--eval-lang=en"])
+    with pytest.raises(RunError, match="train it first, with the --checkpoint that this name stands for$"):
+        evaluate.main(["--model-name=mine", "--train-langs=en", f"--corpus-path={corpus}", "--eval-lang=en"])

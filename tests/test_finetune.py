@@ -16,7 +16,7 @@ from transformers import set_seed
 import evaluate
 import finetune
 from utils import corpus_load, metrics, runs
-from utils.encoder import classifier, tokens
+from utils.encoder import classifier, device, tokens
 from utils.runs import run_paths
 from utils.training import trainer
 
@@ -36,8 +36,9 @@ def test_it_memorises_50_texts(root, write_corpus, tiny):
     tokenizer, model = classifier.load_tokenizer(tiny), classifier.load_classifier(tiny, list(registers))
     texts = corpus_load.read_file(corpus, "train", "en", registers).texts
     fifty = tokens.tokenize(texts, tokenizer, 128, list(registers))
-    args, run = finetune.parse_args(["--model-name=tiny", "--train-langs=en", "--learning-rate=2e-3", "--batch-size=8"])
-    trainer.train(run, model, tokenizer, fifty, fifty, args, num_epochs=40, precision="fp32", resume_from=None)
+    options = ["--learning-rate=2e-3", "--batch-size=8", "--num-epochs=40"]
+    args, run = finetune.parse_args(["--model-name=tiny", "--train-langs=en", *options])
+    trainer.train(run, classifier.Classifier(model, tokenizer, "fp32"), fifty, fifty, args, resume_from=None)
     assert len(fifty) == 50
     assert max(entry["validation"]["macro_f1"] for entry in epochs(run)) == 1.0
 
@@ -113,9 +114,8 @@ def test_an_epochs_loss_is_the_mean_over_its_texts_and_epochs_are_in_order(train
     set_seed(42)
     model, tokenizer = classifier.load_classifier(no_dropout, registers), classifier.load_tokenizer(no_dropout)
     dataset = tokens.tokenize(texts, tokenizer, 64, registers)
-    right = classifier.predict(model, dataset, tokenizer, 16, 64, "fp32", "texts")[
-        np.arange(len(texts)), dataset["labels"][:]
-    ]
+    loaded = classifier.Classifier(model, tokenizer, "fp32")
+    right = classifier.predict(loaded, dataset, 16 * 64, "texts")[np.arange(len(texts)), dataset["labels"][:]]
     for entry in epochs(run):
         assert entry["loss"] == pytest.approx(-np.log(right).mean(), rel=1e-4)
 
@@ -223,9 +223,7 @@ def test_run_json_tells_everything_that_decided_the_weights(train, corpus):
     assert sum(found["corpus"]["train"]["en"].values()) == 80
     assert list(found["corpus"]["validation"]["en"].values()) in ([7, 7, 6], [7, 6, 7], [6, 7, 7])
     assert found["versions"]["torch"] == torch.__version__
-    assert (
-        found["peak_memory_bytes"] > 1e8 and found["seconds"] > 0 and found["devices"] == [classifier.describe_device()]
-    )
+    assert found["peak_memory_bytes"] > 1e8 and found["seconds"] > 0 and found["devices"] == [device.describe_device()]
     assert found["optimiser"]["weight_decay"] == 0.0 and found["optimiser"]["max_grad_norm"] == 1.0
 
 

@@ -1,16 +1,23 @@
 """Hostile names: refused in one line or taken literally, never run, never written elsewhere, escaped where shown."""
 
+import itertools
+import logging
 import os
+import shlex
+import shutil
 import subprocess
 
 import pytest
-from conftest import SAMPLE_CORPUS
+from conftest import FAST, SAMPLE_CORPUS
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import evaluate
 import finetune
 import post_eval
 from utils import options, runs
-from utils.cluster import plan, status
+from utils.cluster import grid, status, submit
+from utils.scores import results
 
 pytest_plugins = ["damage"]
 
@@ -44,6 +51,22 @@ def said(copy, capsys, caplog, monkeypatch):
         return code, (text.strip().splitlines() or [""])[-1]
 
     return said
+
+
+@pytest.fixture
+def said_by(capsys, caplog):
+    """Return a function that runs a main as from a terminal, and gives its exit code and all that it said."""
+
+    def said_by(main, *argv):
+        caplog.clear()
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            runs.run_script(lambda: main(list(argv)))
+        told = "\n".join(capsys.readouterr()) + caplog.text
+        is_text = isinstance(end.value.code, str)
+        return (1, told + end.value.code) if is_text else (end.value.code, told.strip())
+
+    return said_by
 
 
 def tree(folder, but=()):
@@ -120,15 +143,15 @@ def test_base_dirs_that_would_count_a_run_twice_or_write_to_the_root_are_wrong_u
     assert code == 2 and "argument --base-dir: expected folders" in line
 
 
-@pytest.mark.parametrize("main", [plan.main, status.main])
+@pytest.mark.parametrize("asked", ["--dry-run", "--status"])
 @pytest.mark.parametrize("option", ["--models", "--langs", "--subfolder"])
-def test_a_grid_with_names_that_can_be_none_is_wrong_use(said, main, option):
+def test_a_grid_with_names_that_can_be_none_is_wrong_use(said, asked, option):
     for value in HOSTILE:
         if (option, value) == ("--subfolder", ""):
             continue
         given = {"--models": "tiny", "--langs": "en", "--subfolder": "new"} | {option: value}
         words = [f"{name}={text}" for name, text in given.items()]
-        code, line = said(main, *words, "--kinds", "train", "eval", "--local")
+        code, line = said(submit.main, "train", *words, "--then-evaluate", "--local", asked)
         assert code == 2, (value, line)
 
 
@@ -171,3 +194,150 @@ def test_wrappers_take_hostile_names_as_words(project):
         corpus = bash(project, "submit_train_jobs.sh", "--local", "--models=tiny", REGISTER_CORPUS=value)
         assert corpus.returncode in (1, 2) and corpus.stderr.decode().strip().splitlines()[-1].isprintable()
     assert tree(project, ["__pycache__"]) == before
+
+
+# ---- languages with a hyphen ----
+
+READINGS = {  # a word: the names there are; the reading; another one where it is not clear
+    "en-fr": ("en fr", "en fr", ""),
+    "pt-br": ("pt br pt-br", "pt-br", ""),
+    "pt-br-en": ("en pt br pt-br", "pt-br en", ""),
+    "en-pt-br": ("en pt br", "en pt br", ""),
+    "zh-CN": ("zh zh-CN", "zh-CN", ""),
+    "zho-Hans-CN": ("zho-Hans CN zho", "zho-Hans CN", ""),
+    "a-b-c": ("a a-b b-c c", "a-b c", "a b-c"),
+    "a-b-c-d": ("a a-b b-c c-d d", "a-b c-d", "a b-c d"),
+    "a-a-a": ("a a-a", "a-a a", "a a-a"),
+    "x-y-z": ("x y z x-y x-y-z y-z", "x-y-z", ""),
+    "en-xx": ("en fr", "en xx", ""),  # xx will be told to be missing
+    "xx-YY": ("en fr", "xx-YY", ""),
+    "en": ("", "en", ""),
+}
+
+
+@pytest.mark.parametrize("word", READINGS)
+def test_a_mix_is_read_by_the_names_of_the_corpus(word):
+    known, reading, other = (text.split() for text in READINGS[word])
+    assert options.read_mix(word, known) == (reading, other)
+
+
+def divisions(word, names):
+    """All ways to divide a word into names."""
+    rests = {name: word.removeprefix(name) for name in names if f"{word}-".startswith(f"{name}-")}
+    return [
+        (name, *others) for name, rest in rests.items() for others in (divisions(rest[1:], names) if rest else [()])
+    ]
+
+
+@settings(deadline=None, max_examples=200)
+@given(names=st.sets(st.sampled_from(["a", "b", "a-a", "a-b", "b-a", "b-b-a", "a-b-a"]), min_size=1), data=st.data())
+def test_what_is_read_is_what_was_joined_or_another_reading_is_named(names, data):
+    langs = data.draw(st.lists(st.sampled_from(sorted(names)), min_size=1, max_size=4))
+    word = "-".join(langs)
+    readings = divisions(word, names)
+    cuts = {found: set(itertools.accumulate(len(name) + 1 for name in found)) for found in readings}
+    divide_no_further = [found for found in readings if all(cuts[found] <= cuts[other] for other in readings)]
+    reading, other = options.read_mix(word, names)
+    assert tuple(reading) in readings
+    if divide_no_further:
+        assert ([tuple(reading)], other) == (divide_no_further, [])
+    else:
+        assert tuple(other) in readings and not cuts[tuple(reading)] <= cuts[tuple(other)]
+
+
+@pytest.fixture
+def hyphens(root, tiny, monkeypatch):
+    """Return a corpus with hyphens in its languages' names, that an environment variable names."""
+    monkeypatch.setenv("REGISTER_CORPUS", str(root / "hyphens"))
+    for split, n in (("train", 8), ("test", 3)):
+        folder = root / "hyphens" / "corpus" / split
+        folder.mkdir(parents=True)
+        for lang in ("pt", "br", "pt-br", "zh-CN", "a-b", "c", "a", "b-c"):
+            (folder / f"{lang}.tsv").write_text(
+                "".join(f"{r}\t{r} {split} {lang} {i}\n" for i in range(n) for r in ("IN", "OP"))
+            )
+    (root / "hyphens" / "info").mkdir()
+    (root / "hyphens" / "info" / "reg_abbv.json").write_text('{"IN": "information", "OP": "opinion"}')
+    return root / "hyphens"
+
+
+def tiny_args(tiny, *langs):
+    return ["--model-name=tiny", f"--checkpoint={tiny}", "--train-langs", *langs, "--num-epochs=1", *FAST]
+
+
+def test_a_name_with_a_hyphen_is_trained_evaluated_and_drawn(hyphens, tiny, caplog, capsys, said_by):
+    caplog.set_level(logging.INFO)
+    for langs in (["pt-br"], ["zh-CN-pt-br"], ["a-b", "c"]):
+        assert finetune.main(tiny_args(tiny, *langs)) == 0
+        command = next(m for m in map(str, caplog.messages[::-1]) if m.startswith("next: ")).removeprefix("next: ")
+        assert evaluate.main(shlex.split(command)[2:]) == 0, command  # as it is typed, in a shell
+        assert evaluate.main(["--model-name=tiny", "--train-langs", *langs, "--eval-lang", "zh-CN"]) == 0
+    found = {r.folder.name: r.train_langs for r in results.find_runs([runs.ROOT / "outputs"])[0]}
+    assert found == {"tiny-pt-br": ("pt-br",), "tiny-zh-CN-pt-br": ("zh-CN", "pt-br"), "tiny-a-b-c": ("a-b", "c")}
+    (runs.ROOT / "outputs" / "tiny-zh-CN-pt-br" / "eval" / "pt.json").unlink()
+    caplog.clear()
+    assert post_eval.main(["--base-dir", str(runs.ROOT / "outputs"), "--ignore-cfm"]) == 0
+    command = next(m for m in caplog.messages if m.startswith("missing: ")).removeprefix("missing: ")
+    assert evaluate.main(shlex.split(command)[2:]) == 0
+    assert "zh-CN-pt-br" in capsys.readouterr().out
+
+
+def test_two_readings_are_refused_by_all_that_read_a_mix(hyphens, tiny, said_by, monkeypatch):
+    expected = "expected one reading of 'a-b-c', found two: a-b c, or a b-c"
+    for main, words in (
+        (finetune.main, tiny_args(tiny, "a-b-c")),
+        (evaluate.main, ["--model-name=tiny", "--train-langs=a-b-c", "--eval-lang=a"]),
+        (submit.main, ["train", "--models=tiny", "--langs=a-b-c", "--local", "--dry-run"]),
+        (submit.main, ["train", "--models=tiny", "--langs=a-b-c", "--local", "--status"]),
+    ):
+        code, text = said_by(main, *words)
+        assert code == 2 and expected in text, text
+    assert not (runs.ROOT / "outputs").exists()
+
+
+@pytest.mark.parametrize(("first", "second"), [(["pt", "br"], ["pt-br"]), (["pt-br"], ["pt", "br"])])
+def test_two_lists_of_one_name_are_never_one_run(hyphens, tiny, said_by, monkeypatch, first, second):
+    assert finetune.main(tiny_args(tiny, *first)) == 0
+    code, text = said_by(finetune.main, *tiny_args(tiny, *second))
+    assert code == 1 and f"train_langs was {' '.join(first)}, is now {' '.join(second)}" in text
+    named = f"expected the run of tiny on {' '.join(second)}, found that of tiny on {' '.join(first)}"
+    names = ["--model-name=tiny", "--train-langs"]
+    code, text = said_by(evaluate.main, *names, *second, "--eval-lang=pt")
+    assert code == 1 and named in text
+    shutil.rmtree(hyphens / "corpus" / "train")  # run.json says what the run was trained on
+    assert evaluate.main([*names, *first, "--eval-lang=pt"]) == 0
+    code, text = said_by(evaluate.main, *names, *second, "--eval-lang=pt")
+    assert (code, named in text) == ((0, False) if second == ["pt-br"] else (1, True)), text
+
+
+def test_status_and_plan_know_two_lists_of_one_name_apart(hyphens, tiny, said_by, monkeypatch):
+    for module in (grid, status, submit):
+        monkeypatch.setattr(module, "ROOT", runs.ROOT)
+    (runs.ROOT / "run_eval.sh").write_text('eval_langs=("pt" "zh-CN")\n')
+    grid.eval_langs.cache_clear()
+    assert finetune.main(tiny_args(tiny, "pt", "br")) == 0
+    words = ["--models=tiny", "--langs", "pt-br", "zh-CN", "--local"]
+    code, text = said_by(submit.main, "train", *words, "--status")
+    assert code == 1 and "expected the run of tiny on pt-br, found that of tiny on pt br" in text, text
+    for kind in ("train", "eval"):
+        code, text = said_by(submit.main, kind, *words, "--dry-run")
+        assert code == 1 and "pt br" in text and text.endswith("nothing was submitted"), text
+    code, text = said_by(submit.main, "train", "--models=tiny", "--langs=zh-CN-pt", "--local", "--dry-run")
+    assert code == 0 and "run_train.sh tiny zh-CN-pt" in text, text
+    grid.eval_langs.cache_clear()
+
+
+def test_two_lists_of_one_name_are_never_one_row(hyphens, tiny, said_by):
+    for seed, langs in (("a", ["pt", "br"]), ("b", ["pt-br"])):
+        assert finetune.main([*tiny_args(tiny, *langs), f"--subfolder={seed}"]) == 0
+        names = ["--model-name=tiny", f"--subfolder={seed}", "--train-langs", *langs]
+        assert evaluate.main([*names, "--eval-lang=pt"]) == 0
+    code, text = said_by(post_eval.main, "--base-dir", *(str(runs.ROOT / "outputs" / seed) for seed in "ab"))
+    assert code == 1 and "expected a run on pt br, as in" in text and "found one on pt-br" in text, text
+    assert post_eval.main(["--base-dir", str(runs.ROOT / "outputs"), "--ignore-cfm"]) == 0
+
+
+def test_a_name_of_a_run_that_no_folder_can_have_is_wrong_use(said_by):
+    for langs in (["a" * 30] * 10, ["-".join(["a"] * 50_000)]):
+        code, text = said_by(finetune.main, "--model-name=tiny", "--train-langs", *langs)
+        assert code == 2 and "expected at most 200 characters with the model's name" in text

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from make_grid import REGISTERS, make_evaluation, make_run
+from matplotlib.figure import Figure
 
 import post_eval
 from utils import cfm, metrics, runs, tve
@@ -81,8 +83,9 @@ def test_filters_filter_and_the_layout_follows(grid):
     assert [path.parent.name for path in grid.rglob("cfm.png")] == ["mbert-en"]
     found, _ = results.find_runs([grid])
     chosen = found[0]
-    assert len(cfm.draw_run(chosen, ["fi"], "en", with_summary=False).axes) == 1
-    assert len(cfm.draw_run(chosen, LANGS, "en", with_summary=True).axes) == 5
+    for langs, with_summary, n_axes in ((["fi"], False, 1), (LANGS, True, 5)):
+        (figure,) = cfm.draw_run(chosen, langs, "en", with_summary)
+        assert len(figure.axes) == n_axes
 
 
 @pytest.mark.parametrize("kind", ["cfm", "tve"])
@@ -126,6 +129,32 @@ def test_the_same_input_gives_the_same_bytes(grid, tmp_path):
     run(grid, "--format", "png", "pdf", "svg")
     for path, content in made.items():
         assert path.read_bytes() == content, path.name
+
+
+def test_the_surroundings_change_no_figure_and_add_no_word(grid, tmp_path):
+    settings = tmp_path / "matplotlibrc"
+    settings.write_text("backend: nonsense\nno.such.key: 1\nfont.size: 30\naxes.facecolor: red\nsavefig.dpi: 20\n")
+    command = [sys.executable, str(ROOT / "post_eval.py"), "--base-dir", str(grid), "--jobs=1", "--cfm-models=xlmr"]
+    notebook = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "MATPLOTLIBRC": str(settings)}
+    no_home = {"HOME": "/proc/none", "MPLCONFIGDIR": "/proc/none", "XDG_CACHE_HOME": "/proc/none"}
+    seen = []
+    for variables in ({}, notebook | no_home):
+        environment = os.environ | variables
+        done = subprocess.run(
+            command, env=environment, cwd=tmp_path if variables else ROOT, capture_output=True, text=True, timeout=300
+        )
+        figures = {path: path.read_bytes() for path in sorted(grid.rglob("*.png"))}
+        seen.append((done.returncode, [line[8:] for line in done.stderr.splitlines()], figures))  # without the time
+    assert seen[0] == seen[1] and seen[0][0] == 0
+
+
+def test_pages_of_an_earlier_larger_drawing_are_removed(tmp_path):
+    pages = [Figure((1, 1)) for _ in range(4)]
+    assert post_eval.save_figures(iter(pages), tmp_path / "tve", ["png", "pdf"]) == 4
+    (tmp_path / "tve-9.png").touch()  # not one of its pages: there is a gap before it
+    assert post_eval.save_figures(iter(pages[:2]), tmp_path / "tve", ["png"]) == 2
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["tve-2.png", "tve-9.png", "tve.png"]
+    assert len(list(tmp_path.glob("*.pdf"))) == 4
 
 
 def test_a_missing_evaluation_stays_blank_and_is_named_with_its_command(grid, caplog):
@@ -224,7 +253,8 @@ def test_tables_and_figures_show_the_same_digits(grid):
         assert row["zero_shot"] == str(
             int(row["train_langs"] != "distr" and row["eval_lang"] not in row["train_langs"])
         )
-    shown = {text.get_text() for ax in tve.draw_panels(panels_of([grid]), 1, "en").axes for text in ax.texts}
+    (figure,) = tve.draw_panels(panels_of([grid]), 1, "en")
+    shown = {text.get_text() for ax in figure.axes for text in ax.texts}
     for cell in (cell for panel in panels_of([grid]) for row in panel.rows for cell in row.cells.values()):
         assert set(panels.cell_text(cell, "en", 1)) <= shown
 
@@ -237,7 +267,8 @@ def test_the_baseline_always_answers_the_largest_gold_register():
 
 def test_languages_trained_on_are_outlined(grid):
     (panel,) = (panel for panel in panels_of([grid]) if panel.model_name == "xlmr")
-    (ax,) = tve.draw_panels([panel], 1, "en").axes
+    (figure,) = tve.draw_panels([panel], 1, "en")
+    (ax,) = figure.axes
     outlined = [patch.get_xy() for patch in ax.patches if not patch.get_fill()]
     places = {(panel.columns[int(x)], panel.rows[int(y)].label) for x, y in outlined}
     assert places == {("en", "en"), ("en", "en-fr"), ("fr", "en-fr")}
@@ -248,7 +279,8 @@ def test_a_register_without_gold_texts_is_a_blank_row(grid):
     confusion = np.array([[3, 1, 0], [0, 0, 0], [0, 2, 2]])
     evaluation = results.Evaluation("fi", ["IN", "OP", "RN"], confusion, metrics.all_metrics(confusion), {})
     chosen = found[0]._replace(evaluations={"fi": evaluation})
-    (ax,) = cfm.draw_run(chosen, ["fi"], "en", with_summary=False).axes
+    (figure,) = cfm.draw_run(chosen, ["fi"], "en", with_summary=False)
+    (ax,) = figure.axes
     texts = {(int(text.get_position()[0]), int(text.get_position()[1])): text.get_text() for text in ax.texts[:4]}
     assert texts == {(0, 0): "75\n(3)", (1, 0): "25\n(1)", (1, 2): "50\n(2)", (2, 2): "50\n(2)"}
     assert ax.collections[0].get_array().mask.tolist() == [[False] * 3, [True] * 3, [False] * 3]
@@ -411,5 +443,5 @@ def test_every_word_is_there_in_both_languages(grid):
     assert len(REGISTERS) == 8
     for lang, word in (("en", "predicted register"), ("fr", "registre prédit")):
         found, _ = results.find_runs([grid])
-        figure = cfm.draw_run(found[0], ["fi"], lang, with_summary=False)
+        (figure,) = cfm.draw_run(found[0], ["fi"], lang, with_summary=False)
         assert word in {text.get_text() for text in figure.axes[0].texts}

@@ -11,7 +11,14 @@ The layout is register-corpus's:
 Rows with an empty text and rows labelled `unused` are skipped and counted; anything else that does not
 fit is a CorpusError that names file and line. Texts are kept as they are, blanks at their ends and
 control characters included. Of one text under several registers every row is kept, and named.
+
+    python -m utils.corpus_load CORPUS        audits a corpus, without a model (utils/audit.py)
 """
+
+if __name__ == "__main__":  # first: a signal during the imports below is answered too
+    from utils.files import stop
+
+    stop.end_on_signals()
 
 import hashlib
 import json
@@ -123,6 +130,14 @@ def load_registers(corpus: Path) -> dict[str, str]:
 def list_languages(corpus: Path, split: str) -> list[str]:
     """Return the names of the split's files (train or test), in alphabetical order."""
     return sorted(path.stem for path in (corpus / "corpus" / split).glob("[!.]*.tsv"))
+
+
+def training_languages(option: str | None) -> list[str]:
+    """Return the languages that can be trained on, option: as for find_corpus; [] without a corpus."""
+    try:
+        return list_languages(find_corpus(option), "train")
+    except (CorpusError, OSError):  # told when it is needed
+        return []
 
 
 def read_file(corpus: Path, split: str, lang: str, registers: Iterable[str]) -> CorpusFile:
@@ -255,10 +270,11 @@ def log_audit(report: dict, registers: Sequence[str]) -> None:
     if report["also_in_validation"]:
         log.info("%d training texts also occur in validation: left out of training", report["also_in_validation"])
     log_several_registers(report["several_registers"])
-    log.info("%-16s %s %6s", "texts", " ".join(f"{register:>5}" for register in registers), "all")
+    widths = {register: max(len(register), 5) for register in registers}
+    log.info("%-16s %s %6s", "texts", " ".join(f"{register:>{width}}" for register, width in widths.items()), "all")
     for part in ("train", "validation"):
         for lang, counts in report[part].items():
-            cells = " ".join(f"{counts[register]:5d}" for register in registers)
+            cells = " ".join(f"{counts[register]:{width}d}" for register, width in widths.items())
             log.info("%-16s %s %6d", f"{part} {lang}", cells, sum(counts.values()))
 
 
@@ -348,3 +364,9 @@ def _hash_texts(texts: Iterable[Text]) -> str:
     for text in texts:
         digest.update(json.dumps([text.lang, text.register, text.text]).encode())
     return digest.hexdigest()
+
+
+if __name__ == "__main__":
+    from utils import audit, runs
+
+    runs.run_script(audit.main)

@@ -30,7 +30,6 @@ if __name__ == "__main__":  # first: a signal during the imports below is answer
 
 import argparse
 import fcntl
-import hashlib
 import logging
 import os
 import re
@@ -88,8 +87,7 @@ def find_checkpoint(checkpoint: str) -> Path:
     """
     folder = folder_at_hand(checkpoint)
     if folder is None:
-        fetch(checkpoint)
-        return pretrained_folder(checkpoint)
+        return fetch(checkpoint)
     if folder.parent == PRETRAINED:  # a copy elsewhere may have been changed on purpose
         found = damage(folder)
         if found:
@@ -140,8 +138,8 @@ def damage(folder: Path) -> str:
     return "" if "config.json" in files else f"{runs.shown(folder)}/complete.json: expected hashes, found none"
 
 
-def fetch(checkpoint: str) -> None:
-    """Make models/pretrained/CHECKPOINT/, proven to load offline, if it is not there or damaged.
+def fetch(checkpoint: str) -> Path:
+    """Make models/pretrained/CHECKPOINT/, proven to load offline, if it is not there or damaged; return it.
 
     Several at once wait for each other.
     """
@@ -153,7 +151,7 @@ def fetch(checkpoint: str) -> None:
         if (target / "complete.json").is_file():
             found = damage(target)
             if not found:
-                return
+                return target
             log.warning("%s: fetching it anew", found)
         partial = target.with_name(f"{target.name}.partial")
         if checkpoint.startswith("./"):
@@ -174,6 +172,7 @@ def fetch(checkpoint: str) -> None:
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
         log.info("%s: there, in %s", checkpoint, runs.shown(target))
+        return target
     except Exception as error:  # tokenizers raises nothing narrower
         fault = runs.disk_fault(partial, error)
         if fault is None:
@@ -224,14 +223,15 @@ def _download(checkpoint: str, folder: Path) -> str:
 
 def _is_as_on_the_hub(path: Path, file: Any) -> bool:
     """Tell whether a downloaded file has the hash that the Hub tells, if it tells one: SHA-256, or git's for small."""
+    from huggingface_hub.utils.sha import git_hash
+
     if not path.is_file():
         return False
     if file.lfs is not None:
         return runs.sha256_of(path) == file.lfs.sha256
     if not file.blob_id:
         return True
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0%s" % (len(content), content)).hexdigest() == file.blob_id
+    return git_hash(path.read_bytes()) == file.blob_id
 
 
 def refuse_pickled(checkpoint: str, files: list[str]) -> None:
@@ -255,9 +255,9 @@ def _prove(folder: Path) -> None:
     """Load the folder and try it in a new process, offline and without sentencepiece; RunError if that fails."""
     code = (
         "import sys; sys.modules['sentencepiece'] = None\n"
-        "from pathlib import Path; from utils import environment; environment.leave_out()\n"
+        "from pathlib import Path; from utils.encoder import environment; environment.leave_out()\n"
         "import torch; torch.set_num_threads(1)  # login nodes are others' too\n"
-        "from utils import proof\n"
+        "from utils.encoder import proof\n"
         "proof.load_proven(Path(sys.argv[1]), ['A', 'B'], None, 'auto')\n"
     )
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
@@ -305,8 +305,7 @@ def make_tiny(corpus: Path, folder: Path) -> None:
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     checkpoints = known_checkpoints()
     parser = options.new_parser(
-        "Fetch pretrained models, for machines without internet.",
-        "python utils/download_model.py xlmr",
+        "Fetch pretrained models, for machines without internet.", "python utils/download_model.py xlmr"
     )
     parser.add_argument(
         "names",
@@ -329,8 +328,7 @@ def main(argv: list[str] | None = None) -> int:
         try:
             folder = folder_at_hand(checkpoint)
             if folder is None or folder.parent == PRETRAINED:
-                fetch(checkpoint)
-                folder = pretrained_folder(checkpoint)
+                folder = fetch(checkpoint)
             print(f"{checkpoint}: {runs.shown(folder)}")
         except RunError as error:
             log.error("%s", error)

@@ -4,13 +4,21 @@
 #   source utils/load_env.sh
 #
 # Makes .venv/ with the packages of requirements.txt, once, and anew when requirements.txt has changed.
-# Several at once wait for the first; an interrupted making is started over. Needs Python 3.11 or later:
-# a site whose Python is older, or lies in a module, loads it here, for example
+# Several at once wait for the first; an interrupted making is started over. A Slurm job makes none: its node may
+# have no internet. Needs Python 3.11 or later: a site whose Python is older, or lies in a module, loads it here,
+# for example
 #   module load python/3.11
+
+unset PYTHONPATH PYTHONHOME # a module's: its packages would go before those of requirements.txt
 
 make_env() {
     local root=$1 python candidate
     if cmp --silent "$root/requirements.txt" "$root/.venv/made-from.txt"; then return; fi
+    if [[ -n ${in_job:-} ]]; then
+        echo "load_env.sh: expected .venv, made from requirements.txt, found none;" \
+            "type where there is internet: bash -c 'source utils/load_env.sh'" >&2
+        return 1
+    fi
     for candidate in python3.11 python3 python3.12 python3.13; do
         if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; then
             python=$candidate

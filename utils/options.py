@@ -2,19 +2,26 @@
 
 A name is letters, digits and a few marks: names become folders, and nothing in them may lead elsewhere.
 What does not fit ends with exit code 2 and one line.
+
+Languages are named as the corpus names its files, as en, zho_Hans, pt-br. Since a mix is joined by "-" too, its words
+are read by the names that there are (read_mix): a word that is a name is that language, and en-fr is en and fr.
 """
 
 import argparse
+import functools
 import math
+import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from utils.runs import PRETRAINED, UNPRINTABLE, Run, run_paths
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-LANGUAGE = re.compile(r"[A-Za-z0-9_]{1,32}")
+LANGUAGE = re.compile(r"[A-Za-z0-9_]{1,32}(-[A-Za-z0-9_]{1,32})*")
+LONGEST_NAME = 200  # of a run: file systems take 255 bytes, Slurm adds to it
+LANGUAGE_IS = "letters, digits, '_', and '-' between them"
 SUBFOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}){0,3}")
 REGISTER = re.compile(rf"(?![=+@\s-])(?:(?!{UNPRINTABLE.pattern}).)+(?<!\s)")  # no formula of a spreadsheet
 RUNS_OWN = {"checkpoints", "cfm", "errors", "eval", "predictions"}  # folders of a run: no subfolder's, below another
@@ -27,13 +34,28 @@ def new_parser(description: str, example: str) -> argparse.ArgumentParser:
 
 
 def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
-    """Parse a command line; end with exit code 2 if a word of it could not be shown or written as it is."""
-    for word in sys.argv[1:] if argv is None else argv:
+    """Parse a command line, its words checked."""
+    check_words(parser, sys.argv[1:] if argv is None else argv)
+    return parser.parse_args(argv)
+
+
+def check_words(parser: argparse.ArgumentParser, words: list[str]) -> None:
+    """End with exit code 2 if a word of a command line could not be shown or written as it is."""
+    for word in words:
         if word == "--" or word.endswith("=--"):
             parser.error("expected options and their values, found '--'")  # argparse would drop it: no value is left
         if UNPRINTABLE.search(word):
             parser.error(f"expected no control characters, found {word[:80]!a}")
-    return parser.parse_args(argv)
+
+
+def add_rows(parser: argparse.ArgumentParser | argparse._ArgumentGroup, rows: list[tuple]) -> None:
+    """Add options: for each its name, type (None: a switch), default, metavar and help, which ends with the default."""
+    for name, kind, default, metavar, text in rows:
+        if kind is None:
+            parser.add_argument(name, action="store_true", help=text)
+        else:
+            text += "" if default is None else " (default: %(default)s)"
+            parser.add_argument(name, type=kind, default=default, metavar=metavar, help=text)
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, model_names: list[str]) -> None:
@@ -50,7 +72,8 @@ def add_run_arguments(parser: argparse.ArgumentParser, model_names: list[str]) -
         required=True,
         nargs="+",
         metavar="LANG",
-        help="training language(s), in order: 'en fr' and 'en-fr' mean the same; 'distr' is the corpus's own mix",
+        help="training language(s), in order, as the corpus names its files: 'en fr' and 'en-fr' mean the same, unless "
+        "there is a file en-fr.tsv; 'distr' is the corpus's own mix",
     )
     group.add_argument(
         "--subfolder",
@@ -94,15 +117,14 @@ def add_threads_argument(parser: argparse.ArgumentParser | argparse._ArgumentGro
 
 
 def check_run_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Run:
-    """Check the names of a run, split `en-fr` into its languages, and return the run's folders.
+    """Check the names of a run and return its folders; which languages are meant is for read_languages to say.
 
     Ends with exit code 2 through the parser where a name cannot be one.
     """
     check_names(parser, "--model-name", [args.model_name], MODEL_NAME, "letters, digits, '_', '.' and '-'")
-    args.train_langs = [lang for value in args.train_langs for lang in value.split("-")]
-    check_names(parser, "--train-langs", args.train_langs, LANGUAGE, "letters, digits and '_'")
-    if len(set(args.train_langs)) < len(args.train_langs):
-        parser.error(f"argument --train-langs: expected each language once, found {' '.join(args.train_langs)}")
+    check_names(parser, "--train-langs", args.train_langs, LANGUAGE, LANGUAGE_IS)
+    if len(os.fsencode("-".join([args.model_name, *args.train_langs]))) > LONGEST_NAME:
+        parser.error(f"argument --train-langs: expected at most {LONGEST_NAME} characters with the model's name")
     if args.subfolder != "/":
         args.subfolder = args.subfolder.removesuffix("/")
     if args.subfolder:
@@ -113,6 +135,71 @@ def check_run_arguments(parser: argparse.ArgumentParser, args: argparse.Namespac
     if first == PRETRAINED.name:
         parser.error(f"argument --subfolder: {PRETRAINED.name!r} is where the pretrained models lie; choose another")
     return run_paths(args.model_name, args.train_langs, args.subfolder)
+
+
+def read_languages(parser: argparse.ArgumentParser, args: argparse.Namespace, known: Collection[str]) -> None:
+    """Turn args.train_langs, as typed, into the list of the languages that are meant. known: the names there are.
+
+    Ends with exit code 2 through the parser where a word has two readings, or a language comes twice.
+    """
+    langs: list[str] = []
+    for word in args.train_langs:
+        reading, other = read_mix(word, frozenset(known))
+        if other:
+            parser.error(
+                f"argument --train-langs: expected one reading of {word!r}, found two: {' '.join(reading)}, or "
+                f"{' '.join(other)}; put a blank between the languages"
+            )
+        langs += reading
+    if len(set(langs)) < len(langs):
+        parser.error(f"argument --train-langs: expected each language once, found {' '.join(langs)}")
+    args.train_langs = langs
+
+
+def read_mix(word: str, known: Collection[str]) -> tuple[list[str], list[str]]:
+    """Return the languages that a word joins by "-", the longest names first, and another reading if that is not clear.
+
+    It is clear where every other reading only divides these names further: with pt, br and pt-br, pt-br is the one
+    language. With a, a-b, b-c and c, a-b-c is not. A word that can't be read by known names is divided at each "-" if
+    one of its parts is known, so that the others can be told to be missing; else it is one name.
+    """
+    parts = word.split("-")
+    n = len(parts)
+    names = {(i, j): name for i in range(n) for j in range(n, i, -1) if (name := "-".join(parts[i:j])) in known}
+
+    @functools.cache
+    def before(end: int) -> list[tuple[int, int]] | None:
+        """Return a reading of the first parts, as places in parts; None if there is none."""
+        return next(
+            (
+                [*found, (i, end)]
+                for i in range(end)
+                if (i, end) in names and (found := before(i) if i else []) is not None
+            ),
+            None,
+        )
+
+    @functools.cache
+    def after(start: int) -> list[tuple[int, int]] | None:
+        """Return the reading of the other parts."""
+        return next(
+            (
+                [(start, j), *found]
+                for j in range(n, start, -1)
+                if (start, j) in names and (found := after(j) if j < n else []) is not None
+            ),
+            None,
+        )
+
+    reading = after(0)
+    if reading is None:
+        return (parts if set(parts) & set(known) else [word]), []
+    for start, end in names:
+        head, tail = before(start) if start else [], after(end) if end < n else []
+        divided = any(start < cut < end for _, cut in reading)
+        if divided and head is not None and tail is not None:
+            return [names[place] for place in reading], [names[place] for place in [*head, (start, end), *tail]]
+    return [names[place] for place in reading], []
 
 
 def check_names(

@@ -26,6 +26,7 @@ import errno
 import fcntl
 import glob
 import hashlib
+import io
 import json
 import logging
 import os
@@ -191,18 +192,6 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path, remedy: str) -> Any:
-    """Read a JSON file of a run; RunError with the remedy if it is missing or not whole."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        json.dumps(content, ensure_ascii=False, allow_nan=False).encode()  # else it could not be written again
-        return content
-    except FileNotFoundError:
-        raise RunError(f"{shown(path)}: expected a file, found none; {remedy}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{shown(path)}: expected JSON, found: {first_line(error)}; {remedy}") from error
-
-
 def copy_file(source: Path, target: Path) -> None:
     """Copy a file so that under its own name it is always whole, readable as the umask says."""
     with whole_file(target, source.stat().st_size) as temporary:
@@ -239,27 +228,12 @@ def shown(path: Path) -> str:
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
-def remove_evaluations(run: Run) -> None:
-    """Remove every evaluation and figure of a run: those of an earlier training must not mix with a new one's."""
-    for folder in ("eval", "cfm", "predictions", "errors"):  # scores first: they say "done"
-        shutil.rmtree(run.outputs / folder, ignore_errors=True)
-    for file in [run.outputs / "eval.json", *run.outputs.glob("cfm.*")]:
-        file.unlink(missing_ok=True)
-
-
-def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Return one phrase per setting that is not the same, as `learning_rate was 1e-05, is now 2e-05`."""
-    keys = [*old, *(key for key in new if key not in old)]
-    return [
-        f"{key} was {_phrase(old.get(key))}, is now {_phrase(new.get(key))}"
-        for key in keys
-        if old.get(key) != new.get(key)
-    ]
-
-
-def _phrase(value: Any) -> str:
-    text = "not set" if value is None else " ".join(value) if isinstance(value, list) else str(value)
-    return f"{text[:12]}…" if re.fullmatch("[0-9a-f]{64}", text) else text
+def shown_from_here(path: Path | str) -> str:
+    """Return a path to be typed: relative to the current folder where it lies in it."""
+    with contextlib.suppress(FileNotFoundError):  # the current folder was removed
+        path = os.path.abspath(path)
+        return os.path.relpath(path) if path.startswith(os.getcwd().rstrip("/") + "/") else path
+    return str(path)
 
 
 # ---- scripts ----
@@ -267,11 +241,27 @@ def _phrase(value: Any) -> str:
 
 def code_version() -> str:
     """Return the commit of this code, ending in -dirty if files were changed since; '' outside git."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # of another folder
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=variables).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
+
+
+def slurm_job() -> str | None:
+    """Return the number of the job that was submitted for this very work (utils/cluster/job.sh); None elsewhere.
+
+    A terminal may lie within a job too, and SLURM_JOB_ID and its like then tell of that one.
+    """
+    job = os.environ.get("REGISTER_JOB")
+    return job if job and job == os.environ.get("SLURM_JOB_ID") else None
+
+
+def slurm_tasks() -> int:
+    """Return how many times srun starts this script; 1 if srun is not what starts it."""
+    is_task = Path(f"/proc/{os.getppid()}/comm").read_text() == "slurmstepd\n"
+    return int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) if is_task else 1
 
 
 def choose_gpu(cpu: bool) -> None:
@@ -289,24 +279,36 @@ def run_script(main: Callable[[], int]) -> NoReturn:
     """Run a script's main and leave with its exit code; the only place where errors of use are caught.
 
     A RunError, and a disk that can't be written to, become one line and exit code 1. A bug keeps its traceback.
+    What a terminal's encoding lacks is printed as an escape.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # standard error does so by itself
+        sys.stdout.reconfigure(errors="backslashreplace")
     rank = int(os.environ.get("RANK", 0))
     logging.basicConfig(
         format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO if rank == 0 else logging.ERROR
     )
     for handler in logging.getLogger().handlers:
-        handler.addFilter(_to_one_line)
+        handler.addFilter(to_one_line)
     try:
-        sys.exit(main())
+        try:
+            code = main()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, where a reader who has gone can be told from a fault
+        sys.exit(code)
     except RunError as error:
         sys.exit(f"{Path(sys.argv[0]).name}: {one_line(str(error))}")
     except OSError as error:
         fault = disk_fault(Path(error.filename), error) if isinstance(error.filename, str) else None
+        if error.filename is None and error.errno in DISK_FAULTS:  # every file that is written has a name
+            fault = RunError(f"expected room for what is printed, found: {error.strerror}")
+            sys.stdout = None  # type: ignore[assignment]  # Python would try again at its end
         if fault is None:
             raise
         sys.exit(f"{Path(sys.argv[0]).name}: {one_line(str(fault))}")
 
 
-def _to_one_line(entry: logging.LogRecord) -> bool:
+def to_one_line(entry: logging.LogRecord) -> bool:
+    """Let what is logged be one line; for a handler's addFilter."""
     entry.msg, entry.args = one_line(entry.getMessage()), None  # a traceback keeps its lines
     return True

@@ -11,7 +11,7 @@ import time
 import pytest
 from cluster import Cluster, wait_until, why_not
 from conftest import SAMPLE_CORPUS
-from rounds import EVAL_LANGS, TRAINING, Grid, disturbed_round, prepare
+from rounds import EVAL_LANGS, TRAINING, Disturber, Grid, disturbed_round, prepare
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=f"no Slurm tests: {why_not()}")
 
@@ -171,6 +171,38 @@ def rpc_counts(cluster: Cluster) -> dict[str, int]:
     return {name: int(count) for name, count in found}
 
 
+def within_a_job(grid, *command, **variables):
+    """Run a command in a terminal within a job; return what it and its state afterwards print."""
+    allocation = ["--ntasks=1", "--cpus-per-task=1", "--mem-per-cpu=100", "--gres=gpu:2"]
+    state = '"$@"; echo "exit code $?"; scontrol show job "$SLURM_JOB_ID"'
+    done = subprocess.run(
+        ["salloc", *allocation, "srun", "--overlap", "bash", "-c", state, "bash", *command],
+        cwd=grid.project, env=grid.environment(**variables), text=True, timeout=300,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    return done.stdout
+
+
+def test_in_a_terminal_within_a_job_it_trains_and_the_job_is_still_there(grid):
+    grid = grid("sv")
+    run = ["--local", "--models", "tiny", "--langs", "sv", "--subfolder", grid.subfolder]
+    told = within_a_job(grid, "bash", "submit_train_jobs.sh", *run, "--then-evaluate", "--", *QUICK)
+    assert "exit code 0" in told and "best epoch" in told, told
+    assert "JobState=RUNNING" in told and "Restarts=0" in told
+    assert grid.status()["tiny-sv"][1] == "2 of 2 languages"
+
+
+def test_submitted_within_a_job_it_is_requeued_like_any_other(grid):
+    grid = grid("sv")
+    run = ["--models", "tiny", "--langs", "sv", "--subfolder", grid.subfolder, "--then-evaluate"]
+    assert within_a_job(grid, "bash", "submit_train_jobs.sh", *run, "--", *TRAINING).count("job ") >= 2
+    disturber = Disturber(grid, random.Random(0))
+    disturber.near_time_limit(*disturber.a_training())
+    grid.wait()
+    assert "the time limit is near: job " in grid.log("sv") and "going on from checkpoint-" in grid.log("sv")
+    assert grid.status()["tiny-sv"][1] == "2 of 2 languages"
+
+
 def test_two_gpus_train_through_torchrun(grid):
     grid = grid("sv")
     grid.bash("submit_train_jobs.sh", "--", *QUICK, "--batch-size=8", SBATCH_GRES="gpu:2")
@@ -189,7 +221,7 @@ def test_by_hand_from_any_folder(grid, project, tmp_path):
         cwd=tmp_path, env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
     number = done.stdout.strip()
-    wait_until("its end", lambda: grid.cluster.job(number)["JobState"] == "COMPLETED")
+    wait_until("its end", lambda: grid.cluster.job(number)["JobState"] == "COMPLETED", 180)
     assert "best epoch" in (tmp_path / f"slurm-{number}.out").read_text()
     evaluated = subprocess.run(
         ["bash", str(project / "run_eval.sh"), "tiny", "sv", *options],

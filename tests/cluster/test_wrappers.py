@@ -60,7 +60,8 @@ def test_a_grid_on_this_machine_goes_on_past_a_run_that_fails(project, corpus):
         assert row[1].startswith("trained, 1 epochs, validation macro-F1 ") and row[2] == "2 of 2 languages"
 
 
-def test_ctrl_c_ends_a_grid_on_this_machine(project):
+@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_grid_on_this_machine_with_its_training(project, name):
     command = ["bash", "submit_train_jobs.sh", "--local", "--models", "tiny", "--langs", "sv", "en"]
     process = subprocess.Popen(
         [*command, "--", "--num-epochs=1000", "--max-length=16"], cwd=project, stdout=subprocess.PIPE, text=True,
@@ -69,9 +70,9 @@ def test_ctrl_c_ends_a_grid_on_this_machine(project):
     for line in process.stdout:
         if "epoch 2:" in line:
             break
-    os.killpg(process.pid, signal.SIGINT)
-    out, _ = process.communicate(timeout=120)
-    assert process.returncode == 130
+    process.send_signal(name)
+    out, _ = process.communicate(timeout=120)  # until no process has the pipe any more
+    assert process.returncode == 128 + name
     assert "the same command goes on from the checkpoint" in out and "== train tiny en" not in out
     log = (project / "outputs" / "tiny-sv" / "train.txt").read_text()
     assert "epoch 2:" in log and "the same command goes on" in log
@@ -175,6 +176,94 @@ def test_wrong_options_end_with_2_and_help_with_0(project, script):
         assert option in shown.stdout
 
 
+# ---- Slurm's jobs, with stand-ins for its commands; on a real one: test_slurm.py ----
+
+
+@pytest.fixture
+def slurm(project, tmp_path):
+    """Return a function that runs a script beside stand-ins for Slurm: exit code, output, the calls that they got.
+
+    srun does what `step` says; scontrol knows no job, as when slurmctld is busy, but requeues.
+    """
+    folder = tmp_path / "slurm"
+    folder.mkdir()
+    for name, work in {
+        "srun": 'while [[ $1 == -* ]]; do shift; done; eval "$STEP"',
+        "scontrol": "[[ $1 == requeue ]]",
+        "scancel": ":",
+        "sbatch": "echo 1",
+        "squeue": ":",
+    }.items():
+        (folder / name).write_text(f'#!/bin/bash\necho "{name} $*" >> {folder}/calls\n{work}\n')
+        (folder / name).chmod(0o755)
+
+    def run(*command, step="exit 75", **variables):
+        (folder / "calls").write_text("")
+        environment = {
+            **os.environ, "REGISTER_CORPUS": str(SAMPLE_CORPUS), "PATH": f"{folder}:{os.environ['PATH']}", "STEP": step,
+            "SLURM_JOB_ID": "17", **variables,
+        }  # fmt: skip
+        done = subprocess.run(
+            ["bash", *command], cwd=project, env=environment, text=True, timeout=300,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        return done.returncode, done.stdout, (folder / "calls").read_text().splitlines()
+
+    return run
+
+
+@pytest.fixture
+def batch_script(project, tmp_path):
+    """Return run_train.sh as a job has it: Slurm's copy, in a folder of slurmd."""
+    (tmp_path / "job00017").mkdir()
+    return shutil.copy(project / "run_train.sh", tmp_path / "job00017" / "slurm_script")
+
+
+# what a terminal within a job has in its environment
+SURROUNDING = {"SLURM_NTASKS": "4", "SLURM_GPUS_ON_NODE": "2", "SLURM_CPUS_PER_TASK": "4", "SLURM_RESTART_COUNT": "1"}
+
+
+def test_a_terminal_within_a_job_is_left_alone(project, slurm):
+    grid = ["submit_train_jobs.sh", "--local", "--models", "tiny", "--langs", "sv", "--subfolder", "terminal"]
+    code, out, calls = slurm(*grid, "--", *QUICK, **SURROUNDING)
+    assert code == 0 and "best epoch" in out, out
+    assert calls == []
+    again = [*grid, "--", "--num-epochs=2", "--max-length=16", "--overwrite"]
+    code, out, _ = slurm(*again, **SURROUNDING)
+    assert code == 0 and "epoch 2:" in out, out  # no earlier start of a job of ours: begun anew as asked
+
+
+def test_a_job_submitted_within_a_step_is_a_job(slurm, batch_script):
+    inherited = {"SLURM_STEP_ID": "0", "SLURM_MEM_PER_CPU": "100", "SLURM_CPU_BIND": "map_cpu:0"}
+    step = 'echo "offline $HF_HUB_OFFLINE"; env | grep -E "^SLURM_(STEP|MEM|CPU_BIND)"; exit 0'
+    code, out, calls = slurm(batch_script, "tiny", "sv", step=step, **inherited)
+    assert (code, out) == (0, "offline 1\n")
+    assert [call.split()[0] for call in calls] == ["srun"]  # and no question to slurmctld
+
+
+@pytest.mark.parametrize("option", ["", "--subfolder seed1", "--subfolder=seed1"])
+def test_only_what_the_run_itself_has_saved_is_progress(slurm, batch_script, option):
+    def turn(folder):
+        checkpoint = f"models/{folder}/checkpoints/$$"
+        step = f"mkdir -p {checkpoint}; touch {checkpoint}/hashes.json; exit 75"
+        return slurm(batch_script, "tiny", "sv", *option.split(), step=step)
+
+    for _ in range(5):
+        assert "scontrol requeue 17" in turn("seed1/tiny-sv" if option else "tiny-sv")[2]
+    turns = [turn("seed2/tiny-sv") for _ in range(4)]
+    assert ["scontrol requeue 17" in calls for _, _, calls in turns] == [True, True, True, False]
+    assert turns[3][0] == 1 and "4 turns have saved nothing" in turns[3][1]
+
+
+def test_a_job_makes_no_environment(project, slurm, batch_script):
+    shutil.rmtree(project / ".venv")
+    code, out, calls = slurm(batch_script, "tiny", "sv")
+    assert code == 1 and out.count("\n") == 1 and calls == []
+    assert "expected .venv" in out and out.endswith(
+        "type where there is internet: bash -c 'source utils/load_env.sh'\n"
+    )
+
+
 # ---- the environment ----
 
 
@@ -203,6 +292,18 @@ def test_two_at_once_make_one_environment_and_a_changed_list_a_new_one(bare):
     assert "making" not in load_env(bare).communicate(timeout=60)[1]
     (bare / "requirements.txt").write_text("# changed\n")
     assert "making" in load_env(bare).communicate(timeout=60)[1]
+
+
+def test_packages_of_a_module_do_not_go_before_those_of_the_environment(project, tmp_path):
+    (tmp_path / "older").mkdir()
+    (tmp_path / "older" / "numpy.py").write_text("raise ImportError('an older numpy')\n")
+    loaded = [
+        "export PYTHONPATH=$1; source utils/load_env.sh; python -c 'import numpy'",
+        "bash",
+        str(tmp_path / "older"),
+    ]
+    done = bash(project, "-c", *loaded)
+    assert done.returncode == 0, done.stderr
 
 
 def test_an_interrupted_making_is_started_over(bare):

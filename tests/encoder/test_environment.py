@@ -1,14 +1,24 @@
 """The options decide what is computed, and nothing in the environment."""
 
 import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import version
 
+import make_grid
+import numpy as np
 import pytest
 from conftest import FAST, finish, record, run_of, start, weights
 
+from utils import runs
 from utils.encoder import environment
 
 # each would change the weights or end the training, if it were read
 VARIABLES = {
+    "PMI_SIZE": "2",
+    "OMPI_COMM_WORLD_SIZE": "2",
+    "MV2_COMM_WORLD_SIZE": "2",
     "ACCELERATE_MIXED_PRECISION": "bf16",
     "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4",
     "ACCELERATE_GRADIENT_CLIPPING": "0.001",
@@ -57,6 +67,31 @@ VARIABLES = {
     "KMP_AFFINITY": "compact",
 }
 
+# each may change where something is written, how fast or how it looks, and no number
+SURROUNDINGS = {
+    "HOME": "/proc",  # where nothing can be written
+    "TMPDIR": "/proc/nowhere",
+    "XDG_CACHE_HOME": "/proc",
+    "HF_HOME": "/proc/nowhere",
+    "LC_ALL": "C",
+    "PYTHONUTF8": "0",
+    "PYTHONHASHSEED": "7",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONUNBUFFERED": "1",
+    "PYTHONSTARTUP": "/proc/nowhere",
+    "TZ": "Asia/Kathmandu",
+    "TERM": "dumb",
+    "COLUMNS": "20",
+    "NO_COLOR": "1",
+    "GIT_DIR": "/proc/nowhere",
+    "MPLBACKEND": "module://nowhere",
+    "TOKENIZERS_PARALLELISM": "true",
+    "RAYON_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": "1",
+    "CUDA_VISIBLE_DEVICES": "0",
+    "RANK": "1",
+}
+
 
 @pytest.fixture
 def without(monkeypatch):
@@ -67,13 +102,13 @@ def without(monkeypatch):
 def test_no_variable_changes_the_weights(project, corpus, without):
     command = ["finetune.py", "--model-name=tiny", "--train-langs=en", "--num-epochs=1", *FAST]
     finish(start(project, *command, "--subfolder=without", corpus=corpus))
-    told = finish(start(project, *command, "--subfolder=with", corpus=corpus, variables=VARIABLES))
+    told = finish(start(project, *command, "--subfolder=with", corpus=corpus, variables=VARIABLES | SURROUNDINGS))
     plain, run = (run_of(project, name) for name in ("without", "with"))
     assert weights(run) == weights(plain)
     assert (record(run)["precision"], record(run)["device"]) == ("fp32", "CPU, 1 thread")
     assert "ACCELERATE_MIXED_PRECISION" in told and "KMP_AFFINITY" in told
     scores = []
-    for name, variables in (("without", {}), ("with", VARIABLES)):
+    for name, variables in (("without", {}), ("with", VARIABLES | SURROUNDINGS)):
         evaluation = ["evaluate.py", *command[1:3], f"--subfolder={name}", "--eval-lang=fr", "--precision=fp32"]
         finish(start(project, *evaluation, corpus=corpus, variables=variables))
         scores.append(run_of(project, name).predictions("fr").read_text())
@@ -85,6 +120,94 @@ def test_every_kind_of_variable_is_tried():
         assert any(variable.startswith(name) for variable in VARIABLES), name
 
 
+# ---- other packages, another Python ----
+
+
+@pytest.fixture
+def foreign(tmp_path):
+    """Return a folder as `module load` puts into PYTHONPATH: an older numpy, and whatever a site begins Python with."""
+    for name in ("numpy", "utils"):
+        (tmp_path / "site" / name).mkdir(parents=True)
+        (tmp_path / "site" / name / "__init__.py").write_text("raise ImportError('numpy of another Python')\n")
+    (tmp_path / "site" / "sitecustomize.py").write_text("import sys\nsys.path.insert(0, sys.path[1])\n")
+    return tmp_path / "site"
+
+
+def test_the_packages_are_those_of_requirements_txt(foreign, project):
+    variables = {
+        "PYTHONPATH": str(foreign),
+        "PYTHONOPTIMIZE": "2",
+        "PYTHONWARNINGS": "error",
+        "PYTHONHOME": sys.base_prefix,
+    }
+    for script in (
+        ["finetune.py"],
+        ["evaluate.py"],
+        ["post_eval.py"],
+        ["utils/download_model.py"],
+        ["-m", "utils.corpus_load"],
+    ):
+        out = finish(start(project, *script, "--help", variables=variables))
+        assert out.startswith("usage: ") and "Error" not in out, out
+    code = (
+        "from utils.files import stop; stop.end_on_signals(); import os, sys; "
+        "print(sys.flags.optimize, sys.path, os.environ)"
+    )
+    out = finish(start(project, "-c", code, variables=variables))
+    assert out.startswith("0 ") and str(foreign) not in out and "PYTHONWARNINGS" not in out
+
+
+def test_the_versions_are_those_of_the_modules_that_ran(train, monkeypatch):
+    monkeypatch.setattr("datasets.__version__", "99.1")
+    run = train("--num-epochs=1")
+    found = record(run)["versions"]
+    assert found.pop("datasets") == "99.1" and set(found) >= {"python", "torch", "transformers"}
+    assert found == {name: version(name) if name != "python" else platform.python_version() for name in found}
+
+
+def test_only_torchrun_says_that_there_are_several_processes(shared_project):
+    code = "from utils.files import stop; stop.end_on_signals(); import os; print(os.environ.get('RANK'))"
+    for variables, rank in (({}, "None"), ({"TORCHELASTIC_RUN_ID": "none"}, "1")):
+        assert finish(start(shared_project, "-c", code, variables={"RANK": "1", **variables})) == f"{rank}\n"
+    out = finish(start(shared_project, "finetune.py", "--help", variables={"RANK": "captain"}))
+    assert out.startswith("usage: finetune.py"), out
+
+
+def test_the_commit_is_not_that_of_git_of_another_folder(monkeypatch, tmp_path):
+    here = runs.code_version()
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-C", str(tmp_path)]
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "x"]):
+        subprocess.run([*git, *words], check=True)
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / ".git"))
+    assert runs.code_version() == here
+
+
+TERMINALS = [
+    {"PYTHONIOENCODING": "ascii"},
+    {"PYTHONIOENCODING": "latin-1"},
+    {"LC_ALL": "C", "PYTHONUTF8": "0"},
+    {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LANG": ""},
+]
+
+
+@pytest.mark.parametrize("variables", TERMINALS)
+def test_a_terminal_that_is_not_utf_8_gets_what_it_can_show(project, write_corpus, variables):
+    corpus = write_corpus(
+        {"train/en": [("新闻", "a"), ("é", "b")], "test/en": [("新闻", "c")]}, {"新闻": "x", "é": "y"}
+    )
+    environment = {**os.environ, **variables}
+    command = [sys.executable, "-m", "utils.corpus_load", str(corpus)]
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True)
+    assert done.returncode == 0 and b"\\u65b0\\u95fb" in done.stdout and done.stderr == b"", done.stderr
+    assert (b"\xe9" if "latin-1" in variables.values() else b"\\xe9") in done.stdout
+    make_grid.make_run(project / "outputs" / "tiny-en", "tiny", "en", ["en", "fr"], 60, np.random.default_rng(0))
+    done = subprocess.run(
+        [sys.executable, "post_eval.py", "--ignore-cfm"], cwd=project, env=environment, capture_output=True
+    )
+    assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
+    assert "×" in (project / "outputs" / "tve.md").read_text(encoding="utf-8")
+
+
 def test_threads_are_the_cores_that_this_process_may_use(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
     for name in ("SLURM_CPUS_PER_TASK", "LOCAL_WORLD_SIZE"):
@@ -93,4 +216,7 @@ def test_threads_are_the_cores_that_this_process_may_use(monkeypatch):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
     assert environment.cores() == 2
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "2")
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    assert environment.cores() == 2  # a terminal within a job
+    monkeypatch.setenv("REGISTER_JOB", "17")
     assert environment.cores() == 1

@@ -125,7 +125,7 @@ def test_the_advice_goes_below_the_texts_that_are_computed_at_once():
 def limit_and_allocate(code):
     lines = f"import resource, numpy, torch; resource.setrlimit(resource.RLIMIT_AS, (2**36, 2**36)); {code}"
     program = (
-        "from utils import memory\n"
+        "from utils.encoder import memory\n"
         f"try:\n    exec({lines!r})\nexcept Exception as error:\n    print(memory.is_shortage(error))"
     )
     return subprocess.run([sys.executable, "-c", program], cwd=runs.ROOT, capture_output=True, text=True).stdout.strip()

@@ -16,7 +16,7 @@ import evaluate
 import finetune
 from utils import download_model
 from utils.corpus_load import load_training_texts
-from utils.encoder import classifier, proof, tokens
+from utils.encoder import classifier, device, proof, tokens
 from utils.runs import RunError, run_paths
 
 
@@ -126,7 +126,7 @@ def test_a_model_that_fails_in_bf16_alone_is_told_the_other_precision(no_texts, 
     transformers.XmodModel(config).save_pretrained(folder)
     assert "use --precision fp32" in told(folder, "--precision=bf16")
     assert "expected texts, found" in told(folder, "--precision=fp32")
-    if classifier.choose_precision("auto") == "bf16":
+    if device.choose_precision("auto") == "bf16":
         assert "expected texts, found" in told(folder) and "fp32 is used" in caplog.text
     config.default_language = None  # as published
     transformers.XmodModel(config).save_pretrained(folder)

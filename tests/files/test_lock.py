@@ -1,5 +1,7 @@
 """Two at once: who works on a run is told, who is dead is no obstacle, and nothing is mixed."""
 
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -7,7 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from conftest import FAST, ROOT, SAMPLE_CORPUS, finish, result, run_of, start
@@ -27,6 +28,7 @@ def wait_for(path, process):
 def test_the_second_of_two_trainings_says_who_holds_the_run(shared_project, corpus, monkeypatch):
     training = [*TRAINING, "--num-epochs=2000"]
     monkeypatch.setenv("SLURM_JOB_ID", "17")
+    monkeypatch.setenv("REGISTER_JOB", "17")
     first = start(shared_project, *training, corpus=corpus)
     run = run_of(shared_project)
     wait_for(run.outputs / ".lock", first)
@@ -109,7 +111,8 @@ def leave_note(run, **changes):
 
 def test_a_killed_process_is_no_obstacle(run):
     code = (
-        "import sys, time; from pathlib import Path; from utils import lock, runs; folder = Path(sys.argv[1])\n"
+        "import sys, time; from pathlib import Path; from utils import runs; from utils.files import lock\n"
+        "folder = Path(sys.argv[1])\n"
         "with lock.hold(runs.Run('tiny-en', folder, folder), 'trained'): print('held', flush=True); time.sleep(60)\n"
     )
     holder = subprocess.Popen(
@@ -129,45 +132,49 @@ def test_a_killed_process_is_no_obstacle(run):
     assert not run.outputs.exists()  # nothing else was in it
 
 
-MOUNTS = {
-    "ext4 rw,errors=remount-ro": True,
-    "nfs4 rw,vers=4.2,local_lock=none,addr=10.0.0.1": True,
-    "nfs rw,vers=3,nolock,local_lock=all": False,
-    "nfs rw,vers=3,local_lock=flock": False,
-    "lustre rw,flock,user_xattr": True,
-    "lustre rw,localflock": False,
-    "beegfs rw,cfgFile=/etc/beegfs/beegfs-client.conf": False,
-    "fuse.sshfs rw,user_id=0": False,
-}
-
-
-@pytest.mark.parametrize(("mount", "expected"), MOUNTS.items())
-def test_which_file_systems_lock_for_all_machines(mount, expected):
-    kind, options = mount.split()
-    mounts = (
-        "25 1 8:1 / / rw,relatime shared:1 - beegfs /dev/sda1 rw,nolock\n"
-        f"31 25 0:51 / /scratch/my\\040grid rw,nosuid,relatime shared:9 master:2 - {kind} server:/x {options}\n"
-        "32 25 0:52 / /scratch/my rw,relatime - beegfs x rw\n"
-    )
-    assert lock.reaches_all_machines(Path("/scratch/my grid/outputs/x/.lock"), mounts) is expected
-    assert not lock.reaches_all_machines(Path("/scratch/my other/x"), mounts)
-
-
-@pytest.mark.parametrize("reached", [True, False])
-def test_a_note_from_another_machine_counts_only_where_locks_do_not_reach(run, monkeypatch, reached):
-    leave_note(run)
-    monkeypatch.setattr(lock, "LOCAL_TYPES", lock.re.compile("nothing" if reached else ""))  # this disk: of that kind
-    if reached:
-        assert lock.trainer_of(run) is None
-        with lock.hold(run, "trained"):
-            pass
-        return
-    assert lock.trainer_of(run) == "trained on node7 by process 1234, since 2026-01-02 03:04:05+01:00"
-    with pytest.raises(RunError, match=r"gone for certain, remove .*/\.lock"), lock.hold(run, "trained"):
-        pass
+def test_a_note_from_another_machine_counts_until_slurm_says_that_its_job_is_gone(run, monkeypatch):
+    leave_note(run)  # by hand: had it lived, it would have kept its lock
+    assert lock.trainer_of(run) is None
     leave_note(run, slurm_job="17")
-    with pytest.raises(RunError, match="process 1234, Slurm job 17, since"), lock.hold(run, "trained"):
+    assert lock.trainer_of(run).startswith("trained on node7 by process 1234, Slurm job 17, since 2026-")
+    monkeypatch.setenv("SLURM_JOB_ID", "17")  # a terminal within it, on another node
+    with (
+        pytest.raises(RunError, match=r"job 17, .* for certain, remove .*/\.lock"),
+        lock.hold(run, "trained"),
+    ):
         pass
-    monkeypatch.setenv("SLURM_JOB_ID", "17")  # the same job, started again on another node
+    monkeypatch.setenv("REGISTER_JOB", "17")  # the same job, started again on another node
     with lock.hold(run, "trained"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_gone"),
+    [
+        ("echo RUNNING", False),
+        ("echo PENDING", True),
+        (":", True),
+        ("echo 'Invalid job id specified' >&2; exit 1", True),
+        ("echo 'Unable to contact' >&2; exit 1", False),
+    ],
+)
+def test_what_slurm_says_of_a_job(run, monkeypatch, tmp_path, answer, is_gone):
+    (tmp_path / "squeue").write_text(f"#!/bin/bash\n{answer}\n")
+    (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    leave_note(run, slurm_job="17")
+    assert (lock.trainer_of(run) is None) is is_gone
+
+
+def test_where_there_is_no_flock_the_note_decides(run, monkeypatch):
+    def no_flock(file, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_flock)
+    leave_note(run)
+    with pytest.raises(RunError, match="trained on node7"), lock.hold(run, "trained"):
+        pass
+    leave_note(run, host=socket.gethostname(), pid=2**22 + 1)  # above the largest there can be
+    with lock.hold(run, "trained"):
+        pass
+    assert not run.outputs.exists()

@@ -1,5 +1,9 @@
 """Fine-tuning again: what is finished is not trained again, what differs is refused by name; and wrong use."""
 
+import os
+import shutil
+import subprocess
+import sys
 import time
 
 import pytest
@@ -99,11 +103,15 @@ def test_wrong_use_ends_with_2(options, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_several_slurm_tasks_without_torchrun_are_refused(monkeypatch, capsys):
-    monkeypatch.setenv("SLURM_NTASKS", "2")
-    with pytest.raises(SystemExit):
-        finetune.main(["--model-name", "tiny", "--train-langs", "en"])
-    assert "torchrun" in capsys.readouterr().err
+def test_several_slurm_tasks_without_torchrun_are_refused(project, tmp_path):
+    slurmstepd = shutil.copy("/bin/bash", tmp_path / "slurmstepd")  # what starts the tasks of a step
+    variables = {**os.environ, "SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2", "REGISTER_CORPUS": str(tmp_path)}
+    command = f"{sys.executable} finetune.py --model-name=tiny --train-langs=en"
+    for starter, code in ((slurmstepd, 2), ("bash", 1)):  # by hand, in a terminal of such a step: as ever
+        done = subprocess.run(
+            [starter, "-c", f"{command}; exit $?"], cwd=project, env=variables, capture_output=True, text=True
+        )
+        assert done.returncode == code and ("torchrun" in done.stderr) == (code == 2), done.stderr
 
 
 def test_an_error_is_one_line_and_exit_1(project, tmp_path):

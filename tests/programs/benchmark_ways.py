@@ -26,7 +26,7 @@ def train_once(args: argparse.Namespace) -> dict[str, Any]:
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
 
     import finetune
-    from utils.encoder import classifier, layers, tokens
+    from utils.encoder import classifier, device, layers, tokens
     from utils.training import trainer
 
     names = ["--model-name=x", "--train-langs=x", f"--checkpoint={args.checkpoint}", f"--batch-size={args.batch_size}"]
@@ -36,7 +36,7 @@ def train_once(args: argparse.Namespace) -> dict[str, Any]:
     tokenizer = classifier.load_tokenizer(args.checkpoint)
     set_seed(1)
     if args.way == "ours":
-        classifier.keep_freed_memory()
+        device.keep_freed_memory()
     model = classifier.load_classifier(args.checkpoint, registers)
     dataset = tokens.tokenize(texts, tokenizer, args.max_length, registers)
     n_validation = max(round(settings.validation_size / (1 - settings.validation_size) * len(texts)), 2)
@@ -48,11 +48,10 @@ def train_once(args: argparse.Namespace) -> dict[str, Any]:
         if args.way == "ours":
             run = runs.Run("x", Path(folder) / "outputs", Path(folder) / "models")
             layers.freeze(model, settings.frozen_layers)
-            precision = classifier.choose_precision(settings.precision)
-            trainer.train(
-                run, model, tokenizer, dataset, validation, settings,
-                num_epochs=args.num_epochs, precision=precision, resume_from=None,
-            )  # fmt: skip
+            precision = device.choose_precision(settings.precision)
+            settings.num_epochs = args.num_epochs
+            loaded = classifier.Classifier(model, tokenizer, precision)
+            trainer.train(run, loaded, dataset, validation, settings, resume_from=None)
             epochs = json.loads((run.outputs / "train.json").read_text())
             share = sum(e["validation_seconds"] for e in epochs) / sum(e["seconds"] for e in epochs)
             share *= n_validation / len(validation)

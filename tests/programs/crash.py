@@ -230,7 +230,7 @@ def crash(name: str, project: Path, rounds: int, rng: random.Random, counts: Cou
                 fault("exit code", number, f"{code}\n{out}")
             if "Traceback" in out or "Fatal Python error" in out:
                 if number == signal.SIGINT and "utils" not in re.sub(
-                    "from utils import stop|utils/files/stop.py", "", out
+                    "from utils.files import stop|utils/files/stop.py", "", out
                 ):
                     counts[name, number, "python"] += 1
                 else:

@@ -10,7 +10,7 @@ import evaluate
 import finetune
 import post_eval
 from utils import download_model, runs
-from utils.cluster import grid, plan, status
+from utils.cluster import grid, plan, status, submit
 
 # what makes any JSON file unreadable
 NOT_JSON: dict[str, Callable[[bytes], bytes]] = {
@@ -50,14 +50,14 @@ def finished(tmp_path_factory, tiny):
 
 def stand_in(patch, folder):
     """Let this folder stand in for the repository's outputs/, models/, model2chckpt.json and run_eval.sh."""
-    for module in (runs, grid, plan, status):
+    for module in (runs, grid, status, submit):
         patch.setattr(module, "ROOT", folder)
     patch.setattr(download_model, "PRETRAINED", folder / "models" / "pretrained")
     patch.setattr(download_model, "MODEL2CHCKPT", folder / "model2chckpt.json")
     patch.setenv("REGISTER_CORPUS", str(folder / "corpus"))
     patch.setenv("HF_HUB_OFFLINE", "1")
     grid.eval_langs.cache_clear()
-    plan.test_sha256.cache_clear()
+    plan.hash_file.cache_clear()
 
 
 def names(folder, subfolder=""):
@@ -77,7 +77,7 @@ def told(copy, capsys, caplog):
     """Return a function that runs a script as from a terminal; gives exit code and the lines that tell of faults."""
 
     def told(script: str) -> tuple[int, list[str]]:
-        common = ["--models=tiny", "--langs=en", "--kinds"]
+        common = ["--models=tiny", "--langs=en", "--local"]
         evaluation = [*names(copy), "--eval-lang"]
         main, options = {
             "finetune": (finetune.main, ["--num-epochs=2", *FAST, *names(copy)]),
@@ -87,9 +87,9 @@ def told(copy, capsys, caplog):
             "other": (evaluate.main, [*evaluation, "fr"]),
             "anew": (evaluate.main, [*evaluation, "en", "--overwrite"]),
             "post_eval": (post_eval.main, ["--base-dir", str(copy / "outputs"), "--ignore-cfm", "--ignore-tve"]),
-            "plan": (plan.main, [*common, "train", "eval", "--local", "--", "--num-epochs=2", *FAST]),
-            "plan eval": (plan.main, [*common, "eval", "--local"]),
-            "status": (status.main, [*common, "train", "eval", "--local", "--", "--num-epochs=2", *FAST]),
+            "plan": (submit.main, ["train", *common, "--then-evaluate", "--dry-run", "--", "--num-epochs=2", *FAST]),
+            "plan eval": (submit.main, ["eval", *common, "--dry-run"]),
+            "status": (submit.main, ["train", *common, "--then-evaluate", "--status", "--", "--num-epochs=2", *FAST]),
             "download": (download_model.main, ["tiny"]),
         }[script]
         caplog.clear()

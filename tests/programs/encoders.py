@@ -218,9 +218,10 @@ def differences(name: str, folder: Path, n_batches: int) -> tuple[dict[str, floa
 # ---- the table ----
 
 HEADINGS = {
-    "en": ("architecture", "a checkpoint of it", "works"),
-    "fr": ("architecture", "un de ses checkpoints", "marche"),
+    "en": ("works", "architecture and a checkpoint of it"),
+    "fr": ("marche", "architecture et un de ses checkpoints"),
 }
+BETWEEN = " · "  # the architectures of a row
 REFUSED = {"en": "no:", "fr": "non\u00a0:"}
 WORKS = {"en": {"bf16": "yes", "fp32": "in fp32 only"}, "fr": {"bf16": "oui", "fp32": "en fp32 seulement"}}
 
@@ -236,30 +237,39 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         corpus = write_corpus(Path(folder) / "corpus")
-        print(
-            "|", " | ".join(HEADINGS[args.lang] if args.what == "table" else ("architecture", *PRECISIONS, "nan")), "|"
-        )
-        print("|---" * (3 if args.what == "table" else 4) + "|")
+        if args.what == "logits":
+            print_row("architecture", *PRECISIONS, "nan")
+            print("|---" * 4 + "|")
+        rows: dict[str, list[str]] = {}
         for number, name in enumerate(args.encoders):
             root = Path(folder) / str(number)
             if args.what == "logits":
                 found = differences(name, root, args.batches)
                 cells = ["its own"] * 3
                 if found:
-                    cells = [*(f"{found[0][p]:.1e}" if p in found[0] else "" for p in PRECISIONS), found[1]]
-                print("|", " | ".join(map(str, [name, *cells])), "|", flush=True)
+                    cells = [*(f"{found[0][p]:.1e}" if p in found[0] else "" for p in PRECISIONS), str(found[1])]
+                print_row(name, *cells)
             else:
                 try:
                     works = WORKS[args.lang][go_through(name, root, corpus)]
                 except RunError as error:
                     works = f"{REFUSED[args.lang]} `{told(error)}`"
-                print(row(name, works), flush=True)
+                rows.setdefault(works, []).append(shown(name))
+    if args.what == "table":
+        print_row(*HEADINGS[args.lang])
+        print("|---|---|")
+        for works, names in rows.items():
+            print_row(works, BETWEEN.join(names))
     return 0
 
 
-def row(name: str, works: str) -> str:
+def shown(name: str) -> str:
     encoder = ENCODERS[name]
-    return f"| {name} | `{encoder.checkpoint}`{encoder.langs and f' ({encoder.langs})'} | {works} |"
+    return f"{name} `{encoder.checkpoint}`{encoder.langs and f' ({encoder.langs})'}"
+
+
+def print_row(*cells: str) -> None:
+    print("|", " | ".join(cells), "|", flush=True)
 
 
 def told(error: RunError) -> str:

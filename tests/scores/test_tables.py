@@ -150,3 +150,19 @@ def test_names_in_results_that_could_not_be_given_are_passed_over(tmp_path, name
     shutil.copy(folder / "eval" / "fi.json", folder / "eval" / "$(touch x).json")
     assert results.find_runs([tmp_path / str(number)])[1] == (1 if name != "eval_lang" else 2)
     assert "--eval-lang '$(touch x)'" in caplog.text or name != "eval_lang"
+
+
+def test_names_that_pandas_takes_for_missing_values_are_names(tmp_path, monkeypatch):
+    monkeypatch.setattr(make_grid, "REGISTERS", ["NA", "nan", "None", "1.0", "null", "N/A", "NaN", "0"])
+    for mix in ("NA", "nan"):
+        make_run(tmp_path / "null" / "None" / f"nan-{mix}", "nan", mix, ["NA", "null"], 60, np.random.default_rng(1))
+    found, _ = results.find_runs([tmp_path / "null"])
+    scores = results.all_scores(found, ["NA", "null"])
+    (panel,) = panels.make_panels(scores, ["macro_f1"], 1)
+    assert (panel.subfolder, panel.model_name, panel.columns) == ("None", "nan", ["NA", "null"])
+    assert [row.label for row in panel.rows] == ["NA", "nan"]
+    rows = list(csv.DictReader(io.StringIO(tables.register_table(scores))))
+    assert [row["register"] for row in rows] == make_grid.REGISTERS * 4
+    rows = list(csv.DictReader(io.StringIO(tables.long_table(scores))))
+    keys = [(row["base_dir"], row["subfolder"], row["train_langs"], row["eval_lang"]) for row in rows]
+    assert keys == [("null", "None", mix, lang) for mix in ("NA", "nan") for lang in ("NA", "null")]

@@ -1,7 +1,7 @@
 """A grid of models and training mixes: its runs, its options, and its jobs in Slurm's queue.
 
-What plan.py and status.py share. Both are called by submit.sh with the same options; those after -- are finetune.py's
-if the first of --kinds is train, evaluate.py's if it is eval.
+args is what submit.py parses: the options after -- are finetune.py's if the first of args.kinds is train, else
+evaluate.py's.
 """
 
 import argparse
@@ -14,32 +14,13 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
 import evaluate
 import finetune
-from utils import download_model, options, runs
+from utils import download_model, runs
 from utils.runs import ROOT, Run, RunError
-
-SQUEUE_FIELDS = {
-    "JobID": 20, "Name": 1000, "State": 20, "Reason": 60, "TimeUsed": 20, "RestartCnt": 10, "WorkDir": 4000,
-}  # fmt: skip
-
-
-def parse_args(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
-    """Add the options of a grid and parse them. args.rest: the words after --, for the Python script."""
-    argv = sys.argv[1:] if argv is None else argv
-    end = argv.index("--") if "--" in argv else len(argv)
-    parser.add_argument("--models", nargs="+", required=True, help="short names of models")
-    parser.add_argument("--langs", nargs="+", required=True, help="training mixes, as en-fr")
-    parser.add_argument("--subfolder", default="", help="of outputs/ and models/")
-    parser.add_argument("--kinds", nargs="+", choices=("train", "eval"), required=True, help="kinds of jobs")
-    parser.add_argument("--local", action="store_true", help="without Slurm")
-    args = options.parse(parser, argv[:end])
-    args.rest = argv[end + 1 :]
-    return args
 
 
 class GridRun(NamedTuple):
@@ -80,11 +61,7 @@ def parse_runs(args: argparse.Namespace, problems: dict[str, int]) -> list[GridR
             parsed["eval"], named = _parse(
                 evaluate.parse_args, [*names, "--eval-lang", *eval_langs(), *rest.get("eval", [])]
             )
-            if (
-                "train" in parsed
-                and run != named
-                or named != runs.run_paths(model_name, mix.split("-"), args.subfolder)
-            ):
+            if "train" in parsed and run != named or named != runs.run_paths(model_name, [mix], args.subfolder):
                 raise RunError("--model-name, --train-langs, --subfolder: expected before --, found after it")
             if len(args.kinds) > 1 and parsed["train"].corpus_path:
                 raise RunError(
@@ -119,7 +96,7 @@ def queued_jobs() -> dict[str, Job]:
     """Return this user's jobs that were submitted from this repository, by name."""
     if not shutil.which("squeue"):
         return {}
-    fields = ",".join(f"{name}:{width}" for name, width in SQUEUE_FIELDS.items())
+    fields = "Name:\t,JobID:\t,State:\t,Reason:\t,TimeUsed:\t,RestartCnt:\t,WorkDir:\t"  # with a tab: in full length
     answer = subprocess.run(["squeue", "--me", "--noheader", f"--Format={fields}"], capture_output=True, text=True)
     if answer.returncode:
         raise RunError(
@@ -127,11 +104,7 @@ def queued_jobs() -> dict[str, Job]:
         )
     jobs = {}
     for line in reversed(answer.stdout.splitlines()):  # of several with one name, the first counts
-        values, start = [], 0
-        for width in SQUEUE_FIELDS.values():
-            values.append(line[start : start + width].strip())
-            start += width
-        number, name, state, reason, time_used, restarts, folder = values
-        if os.path.realpath(folder) == str(ROOT):
-            jobs[name] = Job(number, state, reason, time_used, int(restarts))
+        match line.split("\t"):
+            case name, number, state, reason, time_used, restarts, folder, _ if os.path.realpath(folder) == str(ROOT):
+                jobs[name] = Job(number, state, reason, time_used, int(restarts))
     return jobs

@@ -1,99 +1,64 @@
-"""Tell which jobs of a grid are left to do, or all that is wrong with it.
-
-    python utils/cluster/plan.py --models xlmr --langs en fr en-fr --kinds train eval [-- finetune.py options]
-
-Called by utils/cluster/submit.sh, which submits what this prints.
-
-Reads   what finetune.py and evaluate.py would read: names, corpus, checkpoints, records of runs; Slurm's queue, by
-        one call of squeue
-Prints  a line per job that is left to do: kind, job name, folder of its log, model, mix, dependency; kind is
-        `untrained` for an evaluation that can't be done yet. On stderr, what is left out because it is done,
-        queued or running, or, if anything is wrong, all of that and nothing else
-Exit    0; 1 something can't be used; 2 wrong use
-"""
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-if __name__ == "__main__":  # first: a signal during the imports below is answered too
-    from utils.files import stop
-
-    stop.end_on_signals()
+"""What of a grid is left to do, or all that is wrong with it."""
 
 import argparse
 import functools
-import itertools
+import sys
 from typing import NamedTuple
 
 import evaluate
 from utils import corpus_load, download_model, runs
-from utils.cluster.grid import GridRun, parse_args, parse_runs, queued_jobs
+from utils.cluster.grid import GridRun, Job
 from utils.files import lock, records
-from utils.runs import ROOT, RunError
+from utils.runs import RunError
+
+hash_file = functools.cache(corpus_load.hash_file)  # each file once for the whole grid
 
 
-class Step(NamedTuple):
-    """One job of the grid, in the queue or still to be submitted.
+class Todo(NamedTuple):
+    """One run of the grid: its jobs in the queue, by kind, and the kinds that are left to be submitted."""
 
-    number: Slurm's, or @N for the Nth to be submitted. after: number of the training that it needs.
-    """
-
-    kind: str
     entry: GridRun
-    number: str
-    after: str | None
+    jobs: dict[str, Job]
+    left: list[str]
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Tell which jobs of a grid are left to do, or what is wrong with it.")
-    parser.add_argument("--max-jobs", type=int, default=0, help="at most so many of them at once (default: any number)")
-    args = parse_args(parser, argv)
-    problems: dict[str, int] = {}  # message -> exit code
-    grid = parse_runs(args, problems)
+def left_to_do(
+    grid: list[GridRun], args: argparse.Namespace, queue: dict[str, Job], problems: dict[str, int]
+) -> tuple[list[Todo], list[str]]:
+    """Return what is left to do, and the names of the evaluations that can't be done for want of a model.
+
+    What is done, queued or running is told on stderr; what is wrong is added to problems, with an exit code.
+    """
     if grid:
         check_grid(grid, args, problems)
-    jobs = {} if args.local else queued_jobs()
-    steps: list[Step] = []
-    untrained: list[GridRun] = []
-    notes: list[str] = []
+    todo, untrained, notes = [], [], []
     for entry in grid:
-        training = jobs.get(entry.job_name("train"))
-        after = training.number if training else None
+        names = {kind: entry.job_name(kind) for kind in ("train", "eval")}
+        jobs = {kind: queue[name] for kind, name in names.items() if name in queue}
+        left: list[str] = []
         try:
             for kind in args.kinds:
-                job = jobs.get(entry.job_name(kind))
-                if job:
-                    notes.append(f"{entry.job_name(kind)}: {job.state.lower()} already, as job {job.number}")
-                    steps.append(Step(kind, entry, job.number, after if kind == "eval" else None))
+                trained_soon = "train" in jobs or "train" in left
+                if kind in jobs:
+                    notes.append(f"{names[kind]}: {jobs[kind].state.lower()} already, as job {jobs[kind].number}")
                 elif kind == "train" and (trainer := lock.trainer_of(entry.run)):  # by hand, or from another grid
-                    notes.append(f"{entry.job_name(kind)}: being {trainer}")
-                elif kind == "eval" and not after and not entry.is_trained():
+                    notes.append(f"{names[kind]}: being {trainer}")
+                elif kind == "eval" and not trained_soon and not entry.is_trained():
                     if entry.args["eval"].model_name not in download_model.known_checkpoints():
                         problems[f"--models: expected a known or a trained model, found {entry.run.name}"] = 2
-                    untrained.append(entry)
-                elif not after and (nothing_to_train(entry) if kind == "train" else nothing_to_evaluate(entry)):
-                    notes.append(f"{entry.job_name(kind)}: done already")
+                    untrained.append(names[kind])
+                elif not trained_soon and (nothing_to_train(entry) if kind == "train" else nothing_to_evaluate(entry)):
+                    notes.append(f"{names[kind]}: done already")
                 else:
-                    number = f"@{1 + sum(step.number.startswith('@') for step in steps)}"
-                    steps.append(Step(kind, entry, number, after))
-                    after = number if kind == "train" else after
+                    left.append(kind)
         except RunError as error:
             problems[str(error)] = 1
-    if problems:
-        print(*map(runs.one_line, problems), "nothing was submitted", sep="\n", file=sys.stderr)
-        return max(problems.values())
-    for note in [*notes, *(f"{entry.job_name('eval')}: not trained yet" for entry in untrained)]:
-        print(note, file=sys.stderr)
-    for step, dependency in zip(steps, dependencies(steps, args.max_jobs), strict=True):
-        if step.number.startswith("@"):
-            folder = step.entry.run.outputs.relative_to(ROOT)
-            model_name = step.entry.args["eval"].model_name
-            print(step.kind, step.entry.job_name(step.kind), folder, model_name, step.entry.mix, dependency)
-    for entry in untrained:
-        print("untrained", entry.job_name("eval"))
-    return 0
+        if left or jobs:
+            todo.append(Todo(entry, jobs, left))
+    if not problems:
+        for note in [*notes, *(f"{name}: not trained yet" for name in untrained)]:
+            print(note, file=sys.stderr)
+    return todo, untrained
 
 
 def check_grid(grid: list[GridRun], args: argparse.Namespace, problems: dict[str, int]) -> None:
@@ -107,12 +72,15 @@ def check_grid(grid: list[GridRun], args: argparse.Namespace, problems: dict[str
         return
     langs: dict[str, list[str]] = {"train": [], "test": []}
     if "train" in args.kinds:
-        langs["train"] = [lang for entry in grid for lang in entry.args["eval"].train_langs]
-        missing = {
-            entry.args["eval"].model_name: entry.args["train"].checkpoint
-            for entry in grid
-            if not at_hand(entry.args["train"].checkpoint, problems)
-        }
+        langs["train"] = [lang for entry in grid for lang in entry.args["train"].train_langs]
+        missing = {}
+        for entry in grid:
+            checkpoint = entry.args["train"].checkpoint
+            try:
+                if download_model.folder_at_hand(checkpoint) is None:
+                    missing[entry.args["eval"].model_name] = checkpoint
+            except RunError as error:
+                problems[str(error)] = 1
         if missing and not args.local:  # on this machine, finetune.py fetches it
             problems[
                 f"{runs.shown(runs.PRETRAINED)}: expected {', '.join(missing.values())}, for nodes without internet, "
@@ -128,15 +96,6 @@ def check_grid(grid: list[GridRun], args: argparse.Namespace, problems: dict[str
                 f"{corpus}/corpus/{split}: expected a file LANG.tsv for each language, found none for "
                 f"{' '.join(absent)}; change {change}"
             ] = 1
-
-
-def at_hand(checkpoint: str, problems: dict[str, int]) -> bool:
-    """Tell whether a checkpoint needs no fetching; one that can't be one is added to problems."""
-    try:
-        return download_model.folder_at_hand(checkpoint) is not None
-    except RunError as error:
-        problems[str(error)] = 1
-        return True
 
 
 def nothing_to_train(entry: GridRun) -> bool:
@@ -156,38 +115,5 @@ def nothing_to_evaluate(entry: GridRun) -> bool:
     args = entry.args["eval"]
     corpus = corpus_load.find_corpus(args.corpus_path)
     record = evaluate.load_record(args, entry.run)
-    signatures = [evaluate.signature(args, record, lang, test_sha256(corpus, lang)) for lang in args.eval_lang]
+    signatures = [evaluate.signature(args, record, lang, hash_file(corpus, "test", lang)) for lang in args.eval_lang]
     return not args.overwrite and all(evaluate.is_done(entry.run, record, expected) for expected in signatures)
-
-
-@functools.cache
-def test_sha256(corpus: Path, lang: str) -> str | None:
-    return corpus_load.hash_file(corpus, "test", lang)
-
-
-def dependencies(steps: list[Step], max_jobs: int) -> list[str]:
-    """Return what sbatch is to be given as --dependency for each step.
-
-    With max_jobs, steps stand in that many lanes, in each of which one waits for the end of those before.
-    """
-    lanes: list[list[str]] = [[] for _ in range(max_jobs)]
-    turns = itertools.cycle(lanes)
-    found = []
-    for step in steps:
-        waits = ["singleton"]  # one job of a name at a time, should it ever be submitted twice
-        if step.after:
-            waits.append(f"afterok:{step.after}")
-        if lanes:
-            if not (step.after or "").startswith("@"):  # else it stands behind its training, in the same lane
-                lane = next(turns)
-                if lane:
-                    waits.append(f"afterany:{':'.join(lane)}")
-            if step.number.startswith("@"):
-                lane.clear()
-            lane.append(step.number)
-        found.append(",".join(waits))
-    return found
-
-
-if __name__ == "__main__":
-    runs.run_script(main)

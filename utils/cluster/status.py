@@ -1,59 +1,35 @@
-"""Tell how far each run of a grid is, and why what is missing is missing.
+"""How far each run of a grid is, and why what is missing is missing."""
 
-    python utils/cluster/status.py --models xlmr --langs en fr en-fr --kinds train
-
-Called by utils/cluster/submit.sh.
-
-Reads   the files and logs of the runs; Slurm's queue, by one call of squeue, and its accounting, by one call of
-        sacct, where a site has it
-Prints  a table, a row per run: how far its training and its evaluation are; below it, of what has stopped before its
-        end, the last line of the log, and what is damaged
-Exit    0; 1 a run's record is damaged; 2 wrong use
-"""
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-if __name__ == "__main__":  # first: a signal during the imports below is answered too
-    from utils.files import stop
-
-    stop.end_on_signals()
-
-import argparse
 import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 from utils import metrics, runs
-from utils.cluster.grid import GridRun, Job, parse_args, parse_runs, queued_jobs
-from utils.files import lock, shapes
+from utils.cluster.grid import GridRun, Job
+from utils.files import lock, records, shapes
 from utils.runs import ROOT, RunError
 
-RECORD = {"epochs": int, "validation": {"macro_f1": float}}  # what is read of run.json here
+# what is read of run.json here
+RECORD = {"model_name": str, "train_langs": [str], "epochs": int, "validation": {"macro_f1": float}}
 REMEDY = "finetune.py --overwrite trains anew"
 SHOWN_OF_LOG = 150  # characters of a log's last line
 SLURMS_OWN = re.compile(r"(srun|slurmstepd|slurmd)\b[^:]*: ")  # how lines begin that Slurm adds to a log
 
 
-def main(argv: list[str] | None = None) -> int:
-    args = parse_args(argparse.ArgumentParser(description="Tell how far each run of a grid is."), argv)
-    problems: dict[str, int] = {}
-    grid = parse_runs(args, problems)
-    if problems:
-        print(*map(runs.one_line, problems), sep="\n", file=sys.stderr)
-        return max(problems.values())
-    jobs = {} if args.local else queued_jobs()
-    ended = {} if args.local else ended_jobs()
+def show(grid: list[GridRun], queue: dict[str, Job], ended: dict[str, str]) -> int:
+    """Print a table, a row per run, and below it the last line of the log of what has stopped before its end.
+
+    ended: how jobs ended, by name. Return 1 if a run's record is damaged, else 0.
+    """
     rows, reasons, damaged = [["run", "training", "evaluation"]], [], 0
     for entry in grid:
         name = str(entry.run.outputs.relative_to(ROOT / "outputs"))
         cells = [name]
         for kind, describe in (("train", training_status), ("eval", evaluation_status)):
             try:
-                cell, reason = describe(entry, jobs.get(entry.job_name(kind)), ended.get(entry.job_name(kind)))
+                cell, reason = describe(entry, queue.get(entry.job_name(kind)), ended.get(entry.job_name(kind)))
             except RunError as error:
                 cell, reason, damaged = "damaged", str(error), 1
             cells.append(cell)
@@ -85,13 +61,14 @@ def ended_jobs() -> dict[str, str]:
 def training_status(entry: GridRun, job: Job | None, ended: str | None) -> tuple[str, str]:
     """Return how far a training is, in words, and the last line of its log if it has stopped before its end."""
     run = entry.run
-    records = run.outputs / "train.json"
-    epochs = shapes.read_record(records, [{"epoch": int}], REMEDY) if records.is_file() else []
+    epochs_file = run.outputs / "train.json"
+    epochs = shapes.read_record(epochs_file, [{"epoch": int}], REMEDY) if epochs_file.is_file() else []
     n_epochs = epochs[-1]["epoch"] if epochs else 0
     if job:
         return queue_status(job, f"epoch {n_epochs + 1}"), ""
     if entry.is_trained():
         record = shapes.read_record(run.outputs / "run.json", RECORD, REMEDY)
+        records.check_names(entry.args["eval"], run, record)
         score = 100 * record["validation"]["macro_f1"]
         learnt = record.get("beats_largest_register") is not False  # an earlier version did not tell
         why = "" if learnt else metrics.NOTHING_LEARNT
@@ -139,7 +116,3 @@ def last_line(log_file: Path) -> str:
     lines = [line.strip() for line in lines if line.strip()]
     told = [line for line in lines if not SLURMS_OWN.match(line)] or lines or [""]
     return told[-1] if len(told[-1]) <= SHOWN_OF_LOG else f"{told[-1][:SHOWN_OF_LOG]}…"
-
-
-if __name__ == "__main__":
-    runs.run_script(main)

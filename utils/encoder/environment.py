@@ -8,6 +8,8 @@ import argparse
 import logging
 import os
 
+from utils.runs import slurm_job
+
 # beginnings of names, and what reads them
 DECIDING = {
     "ACCELERATE_": "accelerate: precision, accumulation, compilation, sharding, device, clipping",
@@ -22,6 +24,9 @@ DECIDING = {
     "FLASH_ATTENTION_": "transformers: attention",
     "SM_HP_MP_PARAMETERS": "transformers: texts and weights over several devices",
     "SM_FRAMEWORK_PARAMS": "the same",
+    "PMI_": "accelerate: an MPI launcher's number of processes",
+    "OMPI_COMM_WORLD_": "the same",
+    "MV2_COMM_WORLD_": "the same",
     "TORCH_ALLOW_TF32": "torch: float32 products with ten bits on a GPU",
     "NVIDIA_TF32_OVERRIDE": "the same, in NVIDIA's libraries",
     "CUBLAS_": "NVIDIA's matrix products: order of sums",
@@ -65,6 +70,8 @@ def use_threads(args: argparse.Namespace) -> None:
 
 
 def cores() -> int:
-    """Return how many cores this process may use: those that the system and Slurm leave it, shared with torchrun's."""
-    allowed = min(len(os.sched_getaffinity(0)), int(os.environ.get("SLURM_CPUS_PER_TASK", 2**15)))
+    """Return how many cores this process may use: those that system and job leave it, shared with torchrun's."""
+    allowed = len(os.sched_getaffinity(0))
+    if slurm_job():  # not every site binds a job to its cores
+        allowed = min(allowed, int(os.environ.get("SLURM_CPUS_PER_TASK", allowed)))
     return max(allowed // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1)

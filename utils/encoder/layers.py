@@ -53,14 +53,20 @@ def _layer_lists(model: PreTrainedModel) -> list[torch.nn.ModuleList]:
     return found
 
 
-def parameter_groups(model: PreTrainedModel, rate: float, head_rate: float) -> list[dict[str, Any]]:
-    """Return AdamW's two groups: what is trained of the encoder, at this rate, and the head, at its own.
+def part(model: PreTrainedModel, name: str) -> str:
+    """Return what a classifier's weight belongs to, by its name: "encoder", the "pooler" in it, or the "head".
 
-    The head is what lies outside the encoder, and the encoder's pooler.
+    Of encoders that are published, many have no pooler, or one that was never trained: it learns as the head does.
     """
-    inside = f"{model.base_model_prefix}."
-    groups: dict[bool, list[torch.nn.Parameter]] = {False: [], True: []}
+    if not name.startswith(f"{model.base_model_prefix}."):
+        return "head"
+    return "pooler" if ".pooler." in name else "encoder"
+
+
+def parameter_groups(model: PreTrainedModel, rate: float, head_rate: float) -> list[dict[str, Any]]:
+    """Return AdamW's two groups: what is trained of the encoder, at this rate, and head and pooler, at theirs."""
+    groups: dict[bool, list[torch.nn.Parameter]] = {True: [], False: []}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            groups[not name.startswith(inside) or ".pooler." in name].append(parameter)
-    return [{"params": groups[False], "lr": rate}, {"params": groups[True], "lr": head_rate}]
+            groups[part(model, name) == "encoder"].append(parameter)
+    return [{"params": groups[True], "lr": rate}, {"params": groups[False], "lr": head_rate}]

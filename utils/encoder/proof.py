@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from utils.encoder import classifier, cpu, tokens
+from utils.encoder import classifier, cpu, device
 from utils.encoder.memory import is_shortage
 from utils.runs import RunError, first_line, shown
 
@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 
 def load_proven(
     folder: Path, registers: Sequence[str], max_length: int | None, requested: str, *, learns: bool = True
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str]:
-    """Load a checkpoint as a classifier and prove it; return model, tokenizer, and the precision it is proven in.
+) -> classifier.Classifier:
+    """Load a checkpoint as a classifier and prove it, in the precision that it has then.
 
     max_length: tokens of a text that are used; None: as many as it takes. requested: --precision; where it is auto, and
     the device's precision is not the model's, that is fp32. learns: whether it will be trained. RunError if it fails.
@@ -37,35 +37,34 @@ def load_proven(
     model = classifier.load_classifier(folder, registers)
     if max_length is not None:
         classifier.check_max_length(model, tokenizer, max_length)
-    precision = classifier.choose_precision(requested)
+    precision = device.choose_precision(requested)
     if torch.cuda.is_available():
         torch.nn.Module.cuda(model, int(os.environ.get("LOCAL_RANK", 0)))
     found = fault(model, tokenizer, precision, learns=learns)
     if not found:
-        return model, tokenizer, precision
+        return classifier.Classifier(model, tokenizer, precision)
     remedy = "choose another model"
     if precision != "fp32" and not fault(model, tokenizer, "fp32", learns=learns):
         if requested == "auto":
             log.warning("%s: expected a model for %s, found %s; fp32 is used", shown(folder), precision, found)
-            return model, tokenizer, "fp32"
+            return classifier.Classifier(model, tokenizer, "fp32")
         remedy = "use --precision fp32"
     raise RunError(f"{shown(folder)}: expected a model that works in {precision}, found in a trial {found}; {remedy}")
 
 
 def fault(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, precision: str, *, learns: bool = True) -> str:
     """Return what of a training step and of a prediction is not as it must be; "" if nothing."""
-    limit = classifier.longest_text(model, tokenizer) or tokens.TRIED
     with contextlib.suppress(NotImplementedError):  # a model whose tokens are hashed has none
         embeddings = model.get_input_embeddings()
         if isinstance(embeddings, torch.nn.Embedding) and embeddings.num_embeddings < len(tokenizer):
             return f"{embeddings.num_embeddings} embeddings for a tokenizer of {len(tokenizer)} tokens"
-    device, training = next(model.parameters()).device, model.training
+    on_cpu, training = next(model.parameters()).device.type == "cpu", model.training
     try:
-        pair = tokens.two_texts(tokenizer, limit).to(device)
+        pair = classifier.trial_texts(model, tokenizer)
         with random_states_kept():
             found = ""
             if learns:
-                with cpu.used_in(model, pair) if device.type == "cpu" else contextlib.nullcontext():
+                with cpu.used_in(model, pair) if on_cpu else contextlib.nullcontext():
                     found = _fault_of_training(model.train(), pair, precision)
             for kind in dict.fromkeys(["fp32", precision]):  # what padding changes shows best in fp32
                 with classifier.attention_of_prediction(model, pair, kind):

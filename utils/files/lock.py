@@ -5,9 +5,10 @@
 
 What decides is flock on outputs/RUN/.lock: the kernel gives it up when its process ends, however that ends, and it
 holds between the machines of a cluster too (NFS, Lustre, GPFS, Ceph), where a lost machine's locks run out. No other
-sign is as trustworthy: numbers of processes are used again, and clocks differ. But some file systems, by type or
-by mount option, keep flock to one machine, or have none. So each holder writes a line on itself into the file, for
-the messages, and there the line of another machine counts, until Slurm says that its job is gone.
+sign is as trustworthy: numbers of processes are used again, and clocks differ. But some file systems are mounted so
+that flock stays within one machine, or have none. So each holder writes a line on itself into the file, for the
+messages, and the line of a job on another machine counts until Slurm says that it is gone. Two machines where somebody
+works by hand, on such a file system, don't see each other.
 """
 
 import contextlib
@@ -16,7 +17,6 @@ import errno
 import fcntl
 import json
 import os
-import re
 import socket
 import subprocess
 import time
@@ -24,11 +24,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from utils.runs import Run, RunError, shown, undone
+from utils.runs import Run, RunError, shown, slurm_job, undone
 
 SECONDS = 2  # to try for: whoever leaves shuts the others out for an instant
-LOCAL_TYPES = re.compile("beegfs|9p|fuse")
-LOCAL_OPTIONS = re.compile("(nolock|localflock|local_lock=(all|flock)|nobrl)")
 
 
 @contextlib.contextmanager
@@ -61,7 +59,7 @@ def trainer_of(run: Run) -> str | None:
             except BlockingIOError:
                 held = True
             notes = [note for note in _notes(path) if note["work"] == "trained"]
-            return next((_in_words(note) for note in notes if held or not _is_dead(note, path)), None)
+            return next((_in_words(note) for note in notes if held or not _is_dead(note)), None)
     except OSError:
         return None
 
@@ -75,25 +73,23 @@ def _take(path: Path, shared: bool) -> TextIO:
             file = open(path, "a", encoding="utf-8")  # noqa: SIM115  # NFS asks for one that can be written
         except FileNotFoundError:  # whoever left has just removed the empty folder
             continue
+        works = busy = False
         try:
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             works = True
         except OSError as error:
-            works = error.errno in (errno.EAGAIN, errno.EACCES)
-            if works and time.monotonic() > until:
-                notes = _notes(path)
-                _refuse(path, [note for note in notes if not shared or note["work"] == "trained"] or notes)
-            if works:
-                file.close()
-                time.sleep(0.05)
-                continue
-        if _is_at(file, path):
-            against = [note for note in _notes(path) if not shared or note["work"] == "trained"]
-            living = [note for note in against if not _is_dead(note, path, works)]
-            if living:
+            busy = error.errno in (errno.EAGAIN, errno.EACCES)
+        notes = _notes(path)
+        against = [note for note in notes if not shared or note["work"] == "trained"]
+        if busy and time.monotonic() > until:
+            _refuse(path, against or notes)
+        if not busy and _is_at(file, path):
+            if living := [note for note in against if not _is_dead(note, works)]:
                 _refuse(path, living)
             return file
-        file.close()  # removed just now by whoever left
+        file.close()  # taken, or removed just now by whoever left
+        if busy:
+            time.sleep(0.05)
 
 
 def _is_at(file: TextIO, path: Path) -> bool:
@@ -127,7 +123,7 @@ def _note(work: str) -> dict[str, Any]:
         "work": work,
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "slurm_job": os.environ.get("SLURM_JOB_ID"),
+        "slurm_job": slurm_job(),
         "since": datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
     }
 
@@ -147,33 +143,18 @@ def _in_words(note: dict[str, Any]) -> str:
     return f"{note['work']} on {note['host']} by process {note['pid']}{job}, since {note['since']}"
 
 
-def _is_dead(note: dict[str, Any], path: Path, flock_works: bool = True) -> bool:
-    """Tell whether the holder that wrote the note is known to be gone, where its lock is not in the way."""
+def _is_dead(note: dict[str, Any], flock_works: bool = True) -> bool:
+    """Tell whether the holder that wrote the note is gone, where its lock is not in the way."""
     if note["host"] == socket.gethostname():
         return flock_works or not Path(f"/proc/{note['pid']}").exists()
-    if flock_works and reaches_all_machines(path.resolve(), Path("/proc/self/mountinfo").read_text(encoding="utf-8")):
-        return True
-    return note["slurm_job"] is not None and _is_gone(note["slurm_job"])
+    return _is_gone(note["slurm_job"]) if note["slurm_job"] else flock_works
 
 
-def reaches_all_machines(path: Path, mounts: str) -> bool:
-    """Tell whether a lock on path is seen by all machines that have the file. mounts: /proc/self/mountinfo."""
-    found = ("", "", "")
-    for line in mounts.splitlines():
-        before, _, after = line.partition(" - ")
-        place = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), before.split()[4])
-        kind, _, options = after.split(maxsplit=2)
-        if path.is_relative_to(place) and len(place) >= len(found[0]):
-            found = (place, kind, f"{before.split()[5]},{options}")
-    _, kind, options = found
-    return not LOCAL_TYPES.match(kind) and not any(LOCAL_OPTIONS.fullmatch(option) for option in options.split(","))
-
-
-def _is_gone(slurm_job: str) -> bool:
+def _is_gone(job: str) -> bool:
     """Tell whether Slurm knows that a job does not run; this job's own earlier start, on another node, does not."""
-    if slurm_job == os.environ.get("SLURM_JOB_ID"):
+    if job == slurm_job():
         return True
-    command = ["squeue", "--noheader", "--format=%T", f"--jobs={slurm_job}"]
+    command = ["squeue", "--noheader", "--format=%T", f"--jobs={job}"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired):

@@ -13,7 +13,8 @@ from typing import Any
 
 from utils import corpus_load, runs
 from utils.files import shapes
-from utils.runs import Run, RunError
+from utils.options import LANGUAGE
+from utils.runs import Run, RunError, slurm_job
 
 # what is read of run.json and started.json here
 FINISHED = {"settings": {"processes": int}, "weights_sha256": str}
@@ -44,6 +45,26 @@ def earlier_record(run: Run) -> dict[str, Any] | None:
     return None
 
 
+def trained_languages(run: Run) -> list[str]:
+    """Return the languages that the run was trained on, as run.json has them; [] if it can't be read."""
+    try:
+        return shapes.read_record(run.outputs / "run.json", {"train_langs": [LANGUAGE]}, "")["train_langs"]
+    except RunError:
+        return []
+
+
+def check_names(args: argparse.Namespace, run: Run, record: dict[str, Any]) -> None:
+    """RunError if a run's folder holds that of another model or of other languages, as run.json has them.
+
+    The folder was renamed or copied, or two lists of languages have one name: pt and br, and pt-br.
+    """
+    if (record["model_name"], record["train_langs"]) != (args.model_name, args.train_langs):
+        raise RunError(
+            f"{runs.shown(run.outputs)}: expected the run of {args.model_name} on {' '.join(args.train_langs)}, "
+            f"found that of {record['model_name']} on {' '.join(record['train_langs'])}"
+        )
+
+
 def read_started(run: Run) -> dict[str, Any]:
     """Return the record of a training's beginning."""
     return shapes.read_record(run.checkpoints / "started.json", STARTED, "finetune.py --overwrite starts anew")
@@ -67,14 +88,14 @@ def check_model(run: Run, record: dict[str, Any], *, by_hash: bool) -> None:
         difference = "one hash of model.safetensors, found two"
     if difference:
         raise RunError(f"{record_file}: expected {difference}; finetune.py --overwrite trains anew")
-    for path, expected in ((run.models / name, expected) for name, expected in files.items()):
-        there = path.is_file()
-        if not there or expected.get("bytes") not in (None, path.stat().st_size) or (
-            by_hash and expected["sha256"] != runs.sha256_of(path)
-        ):  # fmt: skip
+    for name, expected in files.items():
+        path = run.models / name
+        is_there = path.is_file()
+        is_same = is_there and expected.get("bytes") in (None, path.stat().st_size)
+        if not is_same or (by_hash and expected["sha256"] != runs.sha256_of(path)):
             raise RunError(
                 f"{runs.shown(path)}: expected the file that was trained, by its {'hash' if by_hash else 'size'} in "
-                f"{record_file}, found {'another one' if there else 'none'}; finetune.py --overwrite trains it anew"
+                f"{record_file}, found {'another one' if is_there else 'none'}; finetune.py --overwrite trains it anew"
             )
 
 
@@ -96,13 +117,17 @@ def is_finished(run: Run, settings: dict[str, Any]) -> bool:
 
 
 def check_same(run: Run, old: dict[str, Any], new: dict[str, Any]) -> None:
-    """RunError that says which settings differ."""
+    """RunError that says which settings differ, as `learning_rate was 1e-05, is now 2e-05`."""
     if _effective_batch(old) == _effective_batch(new):  # the same texts make an update, however it is cut
         old, new = (
             {key: value for key, value in settings.items() if key not in ("batch_size", "gradient_accumulation")}
             for settings in (old, new)
         )
-    found = runs.differences(old, new)
+    found = [
+        f"{key} was {_phrase(old.get(key))}, is now {_phrase(new.get(key))}"
+        for key in old | new
+        if old.get(key) != new.get(key)
+    ]
     if found:
         raise RunError(
             f"{runs.shown(run.outputs)}: expected the settings it was started with, found others: "
@@ -110,18 +135,19 @@ def check_same(run: Run, old: dict[str, Any], new: dict[str, Any]) -> None:
         )
 
 
+def _phrase(value: Any) -> str:
+    text = "not set" if value is None else " ".join(value) if isinstance(value, list) else str(value)
+    return f"{text[:12]}…" if re.fullmatch("[0-9a-f]{64}", text) else text
+
+
 def _effective_batch(settings: dict[str, Any]) -> int | None:
     sizes: list[Any] = [settings.get(key) for key in ("batch_size", "gradient_accumulation", "processes")]
     return math.prod(sizes) if all(isinstance(size, int) for size in sizes) else None
 
 
-def slurm_job() -> str | None:
-    return os.environ.get("SLURM_JOB_ID")
-
-
 def begun_by_this_job(run: Run) -> bool:
     """Tell whether this is a Slurm job started again, and the run was begun by its earlier start."""
-    if int(os.environ.get("SLURM_RESTART_COUNT", 0)) == 0:
+    if slurm_job() is None or int(os.environ.get("SLURM_RESTART_COUNT", 0)) == 0:
         return False
     try:
         earlier = earlier_record(run)
@@ -131,10 +157,12 @@ def begun_by_this_job(run: Run) -> bool:
 
 
 def start_anew(run: Run) -> None:
-    """Remove all that an earlier training of this run left; what says "finished" goes first."""
+    """Remove all that an earlier training of this run left, its evaluations too; what says "finished" goes first."""
     (run.outputs / "run.json").unlink(missing_ok=True)
-    runs.remove_evaluations(run)
-    (run.outputs / "train.json").unlink(missing_ok=True)
+    for folder in ("eval", "cfm", "predictions", "errors"):  # scores first: they say "done"
+        shutil.rmtree(run.outputs / folder, ignore_errors=True)
+    for file in [run.outputs / "eval.json", *run.outputs.glob("cfm.*"), run.outputs / "train.json"]:
+        file.unlink(missing_ok=True)
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     for path in run.models.glob("*"):  # folders in it are other runs', if it is a --subfolder too
         if not path.is_dir():

@@ -4,23 +4,29 @@ A shape is a type (float: any number), a pattern that a string matches, a list w
 object with the shape of each value that is read; {str: shape} is an object with any keys.
 """
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
-from utils import runs
-from utils.runs import RunError
+from utils.runs import RunError, first_line, shown
 
 KINDS = {dict: "an object", list: "a list", str: "a string", int: "a count", float: "a number"}
 LARGEST = 2**53  # above, whole numbers are no longer exact in other programs' JSON
 
 
 def read_record(path: Path, shape: Any, remedy: str) -> Any:
-    """Read a JSON file that has this shape, and maybe more; RunError with the remedy if it is not so."""
-    content = runs.read_json(path, remedy)
+    """Read a JSON file that has this shape, and maybe more; RunError with the remedy if it is not so, or not whole."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(content, ensure_ascii=False, allow_nan=False).encode()  # else it could not be written again
+    except FileNotFoundError:
+        raise RunError(f"{shown(path)}: expected a file, found none; {remedy}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{shown(path)}: expected JSON, found: {first_line(error)}; {remedy}") from error
     difference = misfit(content, shape)
     if difference:
-        raise RunError(f"{runs.shown(path)}: expected {difference}; {remedy}")
+        raise RunError(f"{shown(path)}: expected {difference}; {remedy}")
     return content
 
 

@@ -24,10 +24,12 @@ from matplotlib import colormaps
 
 from utils import metrics, runs
 from utils.scores import errors, tables
+from utils.scores.figures import COLOURS
 from utils.scores.labels import LANGUAGES, METRICS, PHRASES, REGISTERS, label, number
 from utils.scores.panels import Panel, cell_text, column_head, mean_text
 from utils.scores.report_words import WORDS
 from utils.scores.results import EvaluatedRun, Evaluation, compare_runs, load_predictions
+from utils.tve import SCALE_TOP
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +44,7 @@ PLACES = 10  # named in a warning
 COMPARE_ALL = 6  # rows of a matrix whose pairs are all compared
 CONFUSED, CONFUSED_TEXTS = 0.1, 3  # share of a register's texts, and texts, taken for another: they are confused
 WARNINGS = 7  # their place in an evaluation's data
-COLOURS, SCALE_TOP, SHADES = "Blues", 1.2, 50  # as in the figures; shades of the palette from 0 to 1
+SHADES = 50  # of the palette of the figures, from 0 to 1
 
 
 def write_report(path: Path, scores: "pd.DataFrame", matrices: list[Panel], lang: str, n_texts: int) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from utils import metrics, runs
-from utils.corpus_load import DISTR
+from utils.corpus_load import CORPUS_PATH, DISTR
 from utils.files import shapes
 from utils.options import LANGUAGE, MODEL_NAME, REGISTER, SUBFOLDER
 from utils.runs import RunError
@@ -116,7 +116,20 @@ def find_runs(base_dirs: Iterable[Path]) -> tuple[list[EvaluatedRun], int]:
                 found.append(run)
             else:
                 log.warning("%s: not evaluated yet, passed over", folder)
+    check_mixes(found)
     return sorted(found, key=_order), damaged
+
+
+def check_mixes(found: Iterable[EvaluatedRun]) -> None:
+    """RunError if two lists of languages would be one row, as pt and br, and pt-br."""
+    rows: dict[tuple[str, str, str], EvaluatedRun] = {}
+    for run in found:
+        other = rows.setdefault((run.subfolder, run.model_name, run.mix), run)
+        if other.train_langs != run.train_langs:
+            raise RunError(
+                f"{runs.shown(run.folder)}: expected a run on {' '.join(other.train_langs)}, as in "
+                f"{runs.shown(other.folder)}, found one on {' '.join(run.train_langs)}; draw one base dir at a time"
+            )
 
 
 def load_evaluation(folder: Path, eval_lang: str, record: dict[str, Any]) -> Evaluation:
@@ -161,11 +174,18 @@ def _differ(told: Any, value: float | None) -> bool:
 
 
 def evaluate_command(record: dict[str, Any], eval_langs: list[str]) -> str:
-    """Return the command that evaluates a run on these languages; record: what is in its run.json."""
+    """Return the command that evaluates a run on these languages, to be typed here; record: what is in its run.json.
+
+    The corpus of the training is named, unless it is the one of CORPUS_PATH, or is not on this machine.
+    """
     subfolder = f" --subfolder {record['subfolder']}" if record["subfolder"] else ""
     langs = " ".join(shlex.quote(runs.one_line(lang)) for lang in eval_langs)
     names = f"--model-name {record['model_name']} --train-langs {' '.join(record['train_langs'])}"
-    return f"python evaluate.py {names}{subfolder} --eval-lang {langs}"
+    path = record["corpus"]["path"]
+    is_usual = os.path.realpath(path) == os.path.realpath(runs.ROOT / CORPUS_PATH)
+    corpus = "" if is_usual or not os.path.isdir(path) else f" --corpus-path {shlex.quote(runs.shown_from_here(path))}"
+    script = shlex.quote(runs.shown_from_here(runs.ROOT / "evaluate.py"))
+    return f"python {script} {names}{subfolder} --eval-lang {langs}{corpus}"
 
 
 def all_scores(

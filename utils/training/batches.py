@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from datasets import Dataset, concatenate_datasets
 
+from utils.encoder.classifier import batches_of_similar_length
+
 IGNORED = -100  # the label of a text that is not counted: cross_entropy's ignore_index, and Trainer's
 
 
@@ -46,12 +48,8 @@ def parts_of_similar_length(batch: Mapping[str, torch.Tensor], n_tokens: int) ->
     mask = batch["attention_mask"]
     if mask.numel() <= n_tokens:
         return [dict(batch)]
-    lengths = mask.sum(dim=1).tolist()
-    longest_first = sorted(range(len(lengths)), key=lambda index: -lengths[index])
     parts = []
-    while longest_first:
-        n_texts = max(n_tokens // lengths[longest_first[0]], 1)
-        indices, longest_first = longest_first[:n_texts], longest_first[n_texts:]
+    for indices in batches_of_similar_length(mask.sum(dim=1).cpu().numpy(), n_tokens):
         columns = mask[indices].any(dim=0)
         parts.append({name: t[indices][:, columns] if t.dim() > 1 else t[indices] for name, t in batch.items()})
     return parts

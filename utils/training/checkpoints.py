@@ -19,7 +19,8 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, TrainerState
 
 from utils import runs
-from utils.files import shapes
+from utils.encoder import device
+from utils.files import records, shapes
 from utils.runs import Run, RunError
 
 NAME = re.compile(r"checkpoint-(0|[1-9]\d{0,15})")
@@ -31,16 +32,6 @@ log = logging.getLogger(__name__)
 def steps_per_epoch(state: TrainerState) -> int:
     """Return the number of optimiser steps in one epoch."""
     return state.max_steps // int(state.num_train_epochs)
-
-
-def is_validated(state: TrainerState, n_texts: int) -> bool:
-    """Tell whether the state is at the end of an epoch that is validated and saved.
-
-    Each is, and the last; where epochs have fewer than 75 texts, the first one that completes so many, or one in ten.
-    n_texts: those of an epoch.
-    """
-    every = min(math.ceil(state.num_train_epochs / 10), math.ceil(75 / n_texts))  # else saving takes most of the time
-    return state.global_step % (every * steps_per_epoch(state)) == 0 or state.global_step == state.max_steps
 
 
 def is_over(state: TrainerState, args: argparse.Namespace, n_texts: int) -> bool:
@@ -99,6 +90,38 @@ def last_checkpoint(run: Run) -> Path | None:
         else:
             folder.unlink()
     return None
+
+
+def to_resume(run: Run, texts_sha256: str, precision: str) -> Path | None:
+    """Return the checkpoint to go on from, if any; precision: --precision.
+
+    RunError if what there is was trained on other texts, or in a precision that this device has no instructions for.
+    """
+    if not any(run.checkpoints.glob("checkpoint-*")):
+        return None
+    started, here = records.read_started(run), device.describe_device()
+    records.check_same(run, {"training texts": started["texts_sha256"]}, {"training texts": texts_sha256})
+    checkpoint = last_checkpoint(run)
+    if checkpoint and precision == "auto":
+        device.check_resumed(started["precision"])
+    if checkpoint and here not in started["devices"] and int(os.environ.get("RANK", 0)) == 0:
+        log.warning("begun on %s, goes on on %s: sums are rounded otherwise", started["devices"][-1], here)
+        runs.write_json(run.checkpoints / "started.json", started | {"devices": [*started["devices"], here]})
+    return checkpoint
+
+
+def begin(run: Run, settings: dict[str, Any], texts_sha256: str, precision: str) -> None:
+    """Make the run's folders anew, and write down what the training is that begins; one of several processes does."""
+    if int(os.environ.get("RANK", 0)) == 0:
+        records.start_anew(run)
+        started = {
+            "settings": settings,
+            "texts_sha256": texts_sha256,
+            "precision": precision,
+            "devices": [device.describe_device()],
+            "slurm_job": runs.slurm_job(),
+        }
+        runs.write_json(run.checkpoints / "started.json", started)
 
 
 def newest_checkpoint(run: Run) -> Path:

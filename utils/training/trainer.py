@@ -4,8 +4,8 @@ loss          summed over the texts, divided by the number of texts of the whole
               however the batch is cut by accumulation or over GPUs; class weights belong to it
 step          a batch of any texts, computed in parts of similar length (utils/training/batches.py): the same update
               with less padding
-callback      a checkpoint (utils/training/checkpoints.py) and an orderly end on SIGTERM, SIGUSR2 or Ctrl-C; one record
-              per epoch; progress
+callbacks     an orderly end on SIGTERM, SIGUSR2 or Ctrl-C, with a checkpoint (utils/training/checkpoints.py); progress;
+              one record per epoch
 """
 
 import argparse
@@ -28,8 +28,6 @@ from datasets import Dataset
 from tqdm import tqdm
 from transformers import (
     DataCollatorWithPadding,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
     Trainer,
     TrainerCallback,
     TrainerControl,
@@ -39,14 +37,14 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 
 from utils import runs
-from utils.encoder import cpu, tokens
-from utils.encoder.classifier import evaluation_batch_size
+from utils.encoder import classifier, cpu
+from utils.encoder.classifier import Classifier, evaluation_batch_size
 from utils.encoder.layers import parameter_groups
 from utils.files.stop import SIGNALS
 from utils.metrics import METRICS, all_metrics, count_confusions
 from utils.runs import Run, RunError
 from utils.training.batches import IGNORED, ShuffledSampler, parts_of_similar_length, with_filling
-from utils.training.checkpoints import epoch_records, history, is_over, is_validated, seal_checkpoint, steps_per_epoch
+from utils.training.checkpoints import epoch_records, history, is_over, seal_checkpoint, steps_per_epoch
 
 OPTIMISER: dict[str, Any] = {  # what no option changes; run.json has it
     "optim": "adamw_torch_fused",
@@ -90,12 +88,12 @@ def class_weights(labels: np.ndarray, n_registers: int) -> torch.Tensor:
 
     A register without texts weighs 0.
     """
-    from sklearn.utils.class_weight import compute_class_weight
+    from sklearn.utils.class_weight import compute_class_weight  # a second that a training without weights does without
 
     present = np.unique(labels)
-    weights = np.zeros(n_registers, dtype=np.float32)
-    weights[present] = compute_class_weight("balanced", classes=present, y=labels)
-    return torch.from_numpy(weights)
+    weights = torch.zeros(n_registers)
+    weights[present] = torch.from_numpy(compute_class_weight("balanced", classes=present, y=labels)).float()
+    return weights
 
 
 def check_finite(what: str, number: float) -> None:
@@ -107,10 +105,64 @@ def check_finite(what: str, number: float) -> None:
         )
 
 
-class RunCallback(TrainerCallback):
-    """Record each epoch, show progress, and end in an orderly way on a signal.
+class Interruption(TrainerCallback):
+    """Take the signals that ask for an end, for as long as the training goes on; received: the last one's number."""
 
-    Written in train.json, one record per validated epoch (see checkpoints.is_validated):
+    received: int | None = None
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        self.earlier = {number: signal.signal(number, self._receive) for number in SIGNALS}
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        for number, handler in self.earlier.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: Any) -> None:
+        self.received = number
+        os.write(2, f"{signal.Signals(number).name}: stopping after this step, with a checkpoint\n".encode())
+
+    def is_asked_for(self, args: TrainingArguments) -> bool:
+        """Tell whether this process, or another one of the training, was told to end."""
+        if args.world_size > 1:  # torchrun may tell one process only
+            received = torch.tensor(self.received or 0, device=args.device)
+            torch.distributed.all_reduce(received, torch.distributed.ReduceOp.MAX)
+            self.received = int(received) or None
+        return self.received is not None
+
+
+class Progress(TrainerCallback):
+    """Show how many texts the model has been shown: as a bar in a terminal, else in a line now and then."""
+
+    def __init__(self, sampler: ShuffledSampler, num_epochs: int) -> None:
+        self.sampler, self.n_texts = sampler, num_epochs * len(sampler)
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        self.first, self.began = self._seen(state), time.monotonic()
+        self.next_line = self.began + LOG_SECONDS
+        no_bar = not (sys.stderr.isatty() and state.is_world_process_zero)
+        self.bar = tqdm(total=self.n_texts, initial=self.first, unit="text", desc="training", disable=no_bar)
+
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        seen, now = self._seen(state), time.monotonic()
+        self.bar.set_postfix_str(f"epoch {math.ceil(state.epoch or 0)}/{state.num_train_epochs}", refresh=False)
+        self.bar.update(seen - self.bar.n)
+        if self.bar.disable and now > self.next_line:
+            self.next_line = now + LOG_SECONDS
+            minutes = (self.n_texts - seen) * (now - self.began) / (seen - self.first) / 60
+            log.info("%d of at most %d texts shown to the model, %.0f min to go at most", seen, self.n_texts, minutes)
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        self.bar.close()
+
+    def _seen(self, state: TrainerState) -> int:
+        n_epochs, n_steps = divmod(state.global_step, steps_per_epoch(state))
+        return n_epochs * len(self.sampler) + n_steps * self.sampler.batch_size
+
+
+class Recorder(TrainerCallback):
+    """Record each validated epoch, and make its checkpoint one that counts; or one in between, for an interruption.
+
+    Written in train.json, one record per validated epoch:
         epoch          from 1
         loss           mean over the training texts since the record before, each at the moment it was learnt from
         learning_rate  at the epoch's end
@@ -122,75 +174,54 @@ class RunCallback(TrainerCallback):
     is recorded like one in one piece. is_over: tells by a state whether the training is over.
     """
 
-    def __init__(self, run: Run, sampler: ShuffledSampler, is_over: Callable[[TrainerState], bool]) -> None:
-        self.run, self.sampler, self.is_over = run, sampler, is_over
-        self.received: int | None = None  # the signal that asks for an end
-        self.stopped = False
+    def __init__(
+        self, run: Run, sampler: ShuffledSampler, interruption: Interruption, is_over: Callable[[TrainerState], bool]
+    ) -> None:
+        self.run, self.sampler, self.interruption, self.is_over = run, sampler, interruption, is_over
+        self.interrupted = False
         self.learnt = torch.zeros(2, dtype=torch.float64)  # since the last record: sum of losses, number of texts
-        self.seconds = 0.0  # spent since the last record, before the current epoch of this process
-        self.bar: tqdm | None = None
 
-    def loss(self, weights: torch.Tensor | None) -> Callable[..., torch.Tensor]:
-        """Return the loss function: cross-entropy, summed, over the number of texts in the effective batch."""
-
-        def summed_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
-            weight = None if weights is None else weights.to(labels.device)
-            total = torch.nn.functional.cross_entropy(outputs.logits.float(), labels, weight=weight, reduction="sum")
-            if torch.is_grad_enabled():
-                self.learnt += torch.stack([total.detach(), (labels != IGNORED).sum()])
-            return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
-
-        return summed_loss
+    def loss(
+        self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None, weights: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return cross-entropy, summed, over the number of texts in the effective batch. weights: per register."""
+        weight = None if weights is None else weights.to(labels.device)
+        total = torch.nn.functional.cross_entropy(outputs.logits.float(), labels, weight=weight, reduction="sum")
+        if torch.is_grad_enabled():
+            self.learnt += torch.stack([total.detach(), (labels != IGNORED).sum()])
+        return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.learnt = self.learnt.to(args.device)
-        entries = history(state)
-        if entries and "interrupted" in entries[-1]:
-            gathered = entries.pop()["interrupted"]
-            self.seconds = gathered["seconds"]
+        state.eval_steps, state.save_steps = int(args.eval_steps or 0), int(args.save_steps)  # not the checkpoint's
+        self.learnt, self.began = self.learnt.to(args.device), time.monotonic()
+        if history(state) and "interrupted" in history(state)[-1]:
+            gathered = history(state).pop()["interrupted"]
+            self.began -= gathered["seconds"]
             if state.is_world_process_zero:
                 self.learnt += torch.tensor(gathered["learnt"], dtype=torch.float64, device=args.device)
-        self.earlier = {number: signal.signal(number, self._receive) for number in SIGNALS}
-        self.next_line = time.monotonic() + LOG_SECONDS
-        self.first_step, self.began = state.global_step, time.monotonic()
-        if sys.stderr.isatty() and state.is_world_process_zero:
-            n_texts = len(self.sampler) * int(state.num_train_epochs)
-            self.bar = tqdm(total=n_texts, initial=self._texts_seen(state), unit="text", desc="training")
 
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.sampler.epoch = state.global_step // steps_per_epoch(state)
-        self.epoch_began = time.monotonic()
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._show_progress(state)
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.global_step % CHECKED == 0:
             check_finite("training", float(self.learnt[0]))
-        if self._asked_to_stop(args) and not self._is_validated(state):
-            # at the last step of an epoch that is validated, let it be validated and saved first: see on_save
-            gathered = {"learnt": self._learnt_by_all(args), "seconds": self._epoch_seconds()}
+        if control.should_evaluate:  # and saved: if an end is asked for, on_save sees to it
+            loss_sum, n_texts = self._learnt_by_all(args)
+            self.validation_began = time.monotonic()
+            seconds = self.validation_began - self.began
+            self.record = {
+                "epoch": state.global_step // steps_per_epoch(state),
+                "loss": loss_sum / n_texts,
+                "learning_rate": kwargs["lr_scheduler"].get_last_lr()[0],
+                "seconds": round(seconds, 3),
+                "texts_per_second": round(n_texts / seconds, 3),
+                "tokens_per_second": round(n_texts * float(self.sampler.lengths.mean()) / seconds, 1),
+            }
+        elif self.interruption.is_asked_for(args):
+            gathered = {"learnt": self._learnt_by_all(args), "seconds": time.monotonic() - self.began}
             history(state).append({"interrupted": gathered, "step": state.global_step})
             control.should_save = control.should_training_stop = True
-
-    def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        seconds = self._epoch_seconds()
-        if not self._is_validated(state):  # cut short, or not yet: no validation, which could become "best"
-            control.should_evaluate = control.should_save = False
-            self.seconds, self.epoch_began = seconds, time.monotonic()
-            return
-        loss_sum, n_texts = self._learnt_by_all(args)
-        self.record = {
-            "epoch": state.global_step // steps_per_epoch(state),
-            "loss": loss_sum / n_texts,
-            "learning_rate": kwargs["lr_scheduler"].get_last_lr()[0],
-            "seconds": round(seconds, 3),
-            "texts_per_second": round(n_texts / seconds, 3),
-            "tokens_per_second": round(n_texts * float(self.sampler.lengths.mean()) / seconds, 1),
-        }
-        self.learnt.zero_()
-        self.seconds = 0.0
-        self.validation_began = time.monotonic()
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         metrics = kwargs["metrics"]
@@ -208,53 +239,16 @@ class RunCallback(TrainerCallback):
         if state.is_world_process_zero:
             seal_checkpoint(self.run.checkpoints / f"checkpoint-{state.global_step}")
             runs.write_json(self.run.outputs / "train.json", epoch_records(state))
-        self.stopped = self._asked_to_stop(args)
-        control.should_training_stop |= self.stopped or self.is_over(state)
-
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        for number, handler in self.earlier.items():
-            signal.signal(number, handler)
-        if self.bar is not None:
-            self.bar.close()
-
-    def _receive(self, number: int, frame: Any) -> None:
-        self.received = number
-        os.write(2, f"{signal.Signals(number).name}: stopping after this step, with a checkpoint\n".encode())
-
-    def _asked_to_stop(self, args: TrainingArguments) -> bool:
-        if args.world_size == 1:
-            return self.received is not None
-        received = torch.tensor(self.received or 0, device=args.device)  # torchrun may tell one process only
-        torch.distributed.all_reduce(received, torch.distributed.ReduceOp.MAX)
-        self.received = int(received) or None
-        return self.received is not None
+        self.interrupted = self.interruption.is_asked_for(args)
+        control.should_training_stop |= self.interrupted or self.is_over(state)
+        self.learnt.zero_()
+        self.began = time.monotonic()
 
     def _learnt_by_all(self, args: TrainingArguments) -> list[float]:
         if args.world_size > 1:
             torch.distributed.all_reduce(self.learnt)
         check_finite("training", float(self.learnt[0]))
         return self.learnt.tolist()
-
-    def _is_validated(self, state: TrainerState) -> bool:
-        return is_validated(state, len(self.sampler.lengths))
-
-    def _epoch_seconds(self) -> float:
-        return self.seconds + time.monotonic() - self.epoch_began
-
-    def _show_progress(self, state: TrainerState) -> None:
-        if self.bar is not None:
-            self.bar.set_postfix_str(f"epoch {math.ceil(state.epoch or 0)}/{state.num_train_epochs}", refresh=False)
-            self.bar.update(self._texts_seen(state) - self.bar.n)
-        elif time.monotonic() > self.next_line:
-            self.next_line = time.monotonic() + LOG_SECONDS
-            rate = (state.global_step - self.first_step) / (time.monotonic() - self.began)
-            minutes = (state.max_steps - state.global_step) / rate / 60
-            seen, n_texts = self._texts_seen(state), len(self.sampler) * int(state.num_train_epochs)
-            log.info("%d of at most %d texts shown to the model, %.0f min to go at most", seen, n_texts, minutes)
-
-    def _texts_seen(self, state: TrainerState) -> int:
-        n_epochs, n_steps = divmod(state.global_step, steps_per_epoch(state))
-        return n_epochs * len(self.sampler) + n_steps * self.sampler.batch_size
 
 
 def logits_alone(logits: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor) -> torch.Tensor:
@@ -276,14 +270,10 @@ def validation_metrics(prediction: Any) -> dict[str, Any]:
 
 def train(
     run: Run,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    loaded: Classifier,
     train_set: Dataset,
     validation_set: Dataset,
     args: argparse.Namespace,
-    *,
-    num_epochs: int,
-    precision: str,
     resume_from: Path | None,
 ) -> int | None:
     """Train until all epochs are done, patience ends, or a signal comes; checkpoints lie in run.checkpoints.
@@ -291,10 +281,22 @@ def train(
     args: finetune.py's arguments. Goes on from resume_from if given. Returns the number of the
     signal that ended it, or None if the training is over.
     """
-    on_gpu = torch.cuda.is_available()
+    model, tokenizer, precision = loaded
+    on_gpu, n_texts = torch.cuda.is_available(), len(train_set)
+    world_size = int(os.environ.get("WORLD_SIZE", 1))
+    sampler = ShuffledSampler(
+        np.asarray(train_set["length"]),
+        args.batch_size * args.gradient_accumulation * world_size,
+        args.seed,
+        multiple=args.batch_size * world_size if world_size > 1 else 1,  # one process may have a last, smaller batch
+    )
+    # each epoch is validated and saved, and the last; where they have fewer than 75 texts, the first that completes
+    # so many, or one in ten: else saving takes most of the time
+    epochs = min(math.ceil(args.num_epochs / 10), math.ceil(75 / n_texts))
+    steps = epochs * math.ceil(len(sampler) / sampler.batch_size)
     arguments = TrainingArguments(
         output_dir=str(run.checkpoints),
-        num_train_epochs=num_epochs,
+        num_train_epochs=args.num_epochs,
         per_device_train_batch_size=args.batch_size,
         per_device_eval_batch_size=args.batch_size if on_gpu else evaluation_batch_size(args.max_length),
         gradient_accumulation_steps=args.gradient_accumulation,
@@ -305,12 +307,14 @@ def train(
         bf16=precision == "bf16",
         fp16=precision == "fp16",
         use_cpu=not on_gpu,
-        eval_strategy="epoch",
-        save_strategy="epoch",
+        eval_strategy="steps",
+        eval_steps=steps,
+        save_strategy="steps",
+        save_steps=steps,
         save_total_limit=2,  # the best and the last; with 1, the one just written for a signal would go
         metric_for_best_model="mean_loss",
         greater_is_better=False,
-        logging_strategy="no",  # the callback records each epoch exactly
+        logging_strategy="no",  # the Recorder records each epoch exactly
         logging_nan_inf_filter=False,  # it would wait for the GPU at every step
         dataloader_num_workers=0,  # workers would be killed by the signal before a checkpoint is written
         dataloader_pin_memory=on_gpu,
@@ -319,14 +323,8 @@ def train(
         disable_tqdm=True,
         report_to=[],
     )
-    n_texts, world_size = len(train_set), arguments.world_size
-    sampler = ShuffledSampler(
-        np.asarray(train_set["length"]),
-        args.batch_size * args.gradient_accumulation * world_size,
-        args.seed,
-        multiple=args.batch_size * world_size if world_size > 1 else 1,  # one process may have a last, smaller batch
-    )
-    callback = RunCallback(run, sampler, partial(is_over, args=args, n_texts=n_texts))
+    interruption = Interruption()
+    recorder = Recorder(run, sampler, interruption, partial(is_over, args=args, n_texts=n_texts))
     labels = np.asarray(train_set["labels"])
     weights = class_weights(labels, len(model.config.id2label or ())) if args.balanced else None
     optimiser, options = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
@@ -340,14 +338,13 @@ def train(
         processing_class=tokenizer,
         compute_metrics=validation_metrics,
         preprocess_logits_for_metrics=logits_alone,
-        compute_loss_func=callback.loss(weights),
-        callbacks=[callback],
+        compute_loss_func=partial(recorder.loss, weights=weights),
+        callbacks=[interruption, Progress(sampler, args.num_epochs), recorder],
         train_sampler=sampler,
         tokens_at_once=evaluation_batch_size(1),
     )
     trainer.remove_callback(PrinterCallback)
     assert trainer.accelerator.mixed_precision == {"fp32": "no"}.get(precision, precision)  # what run.json will say
-    pair = tokens.two_texts(tokenizer, args.max_length)
-    with contextlib.nullcontext() if on_gpu else cpu.used_in(model, pair):
+    with contextlib.nullcontext() if on_gpu else cpu.used_in(model, classifier.trial_texts(model, tokenizer)):
         trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
-    return callback.received if callback.stopped else None
+    return interruption.received if recorder.interrupted else None
