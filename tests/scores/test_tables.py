@@ -58,10 +58,10 @@ def test_tables_and_figures_show_hostile_names_as_they_are(hostile, recwarn):
 def test_a_dollar_is_no_formula_in_a_figure(hostile):
     found, damaged = results.find_runs([hostile])
     assert len(found) == 2 and not damaged
-    figures = [cfm.draw_run(found[0], ["en"], "en", with_summary=True)]
-    scores = results.all_scores(found, ["en"])
-    figures.append(tve.draw_panels(panels.make_panels(scores, ["macro_f1"], 1), 1, "en"))
-    for figure in figures:
+    matrices = panels.make_panels(results.all_scores(found, ["en"]), ["macro_f1"], 1)
+    pages = [*cfm.draw_run(found[0], ["en"], "en", with_summary=True), *tve.draw_panels(matrices, 1, "en")]
+    assert len(pages) == 2
+    for figure in pages:
         texts = [
             text for ax in figure.axes for text in [*ax.texts, ax.title, *ax.get_xticklabels(), *ax.get_yticklabels()]
         ]
