@@ -42,7 +42,7 @@ if TYPE_CHECKING:  # it loads torch
 
 TEXTS_SHOWN, FEWEST_EPOCHS, MOST_EPOCHS = 7_800, 3, 40  # of the default number of epochs
 HEAD_RATE = 5e-4  # the most that the classifier's head learns at, unless the learning rate itself is higher
-PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "datasets", "numpy", "sklearn")
+PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "datasets", "numpy", "scikit-learn")
 
 log = logging.getLogger("finetune")
 
@@ -249,8 +249,7 @@ def finish(
         "weights_sha256": model_files["model.safetensors"]["sha256"],
         "model_files": model_files,
         "commit": runs.code_version(),
-        "versions": {"python": platform.python_version()}
-        | {package: str(importlib.import_module(package).__version__) for package in PACKAGES},  # that really ran
+        "versions": {"python": platform.python_version()} | {package: version_of(package) for package in PACKAGES},
         "device": started["devices"][-1],
         "devices": started["devices"],  # more than one where it was interrupted
         "slurm_job": runs.slurm_job(),
@@ -276,6 +275,11 @@ def finish(
         log.info("next: %s", results.evaluate_command(record, test_langs))
     else:
         log.info("next: put texts to evaluate on into %s/corpus/test/LANG.tsv", args.corpus_path)
+
+
+def version_of(package: str) -> str:
+    """Return the version of a package as it runs here, which may not be the one that was installed."""
+    return str(importlib.import_module(package.replace("scikit-learn", "sklearn")).__version__)
 
 
 def main(argv: list[str] | None = None) -> int:
