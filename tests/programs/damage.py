@@ -56,6 +56,7 @@ def stand_in(patch, folder):
     patch.setattr(download_model, "MODEL2CHCKPT", folder / "model2chckpt.json")
     patch.setenv("REGISTER_CORPUS", str(folder / "corpus"))
     patch.setenv("HF_HUB_OFFLINE", "1")
+    patch.chdir(folder)
     grid.eval_langs.cache_clear()
     plan.hash_file.cache_clear()
 
@@ -86,7 +87,10 @@ def told(copy, capsys, caplog):
             "evaluate": (evaluate.main, [*evaluation, "en"]),
             "other": (evaluate.main, [*evaluation, "fr"]),
             "anew": (evaluate.main, [*evaluation, "en", "--overwrite"]),
-            "post_eval": (post_eval.main, ["--base-dir", str(copy / "outputs"), "--ignore-cfm", "--ignore-tve"]),
+            "post_eval": (
+                post_eval.main,
+                ["--base-dir", str(copy / "outputs"), "--ignore-cfm", "--ignore-tve", "--ignore-report"],
+            ),
             "plan": (submit.main, ["train", *common, "--then-evaluate", "--dry-run", "--", "--num-epochs=2", *FAST]),
             "plan eval": (submit.main, ["eval", *common, "--dry-run"]),
             "status": (submit.main, ["train", *common, "--then-evaluate", "--status", "--", "--num-epochs=2", *FAST]),
