@@ -179,7 +179,8 @@ def draw_transfer(args: argparse.Namespace, found: "list[EvaluatedRun]") -> str:
     report.html is written of the same scores; without the matrices (--ignore-tve), it alone, and there is no text.
     """
     from utils import tve
-    from utils.scores import panels, report, results, tables
+    from utils.report import page
+    from utils.scores import panels, results, tables
 
     chosen, eval_langs = select(args, "tve", found)
     folder = Path(os.path.commonpath(args.base_dir))
@@ -187,7 +188,7 @@ def draw_transfer(args: argparse.Namespace, found: "list[EvaluatedRun]") -> str:
     name_odd(results.evaluations_of(scores))
     matrices = panels.make_panels(scores, args.tve_metrics, len(args.base_dir))
     if not args.ignore_report:
-        report.write_report(folder / "report.html", scores, matrices, args.labels, args.report_texts)
+        page.write_report(folder / "report.html", scores, matrices, args.labels, args.report_texts)
         texts = "texts of the corpus, where it is at hand" if args.report_texts else "no text of the corpus"
         log.info("%s: report.html, with %s (--report-texts)", runs.shown(folder), texts)
     if args.ignore_tve:

@@ -88,8 +88,7 @@ def split(panel: Panel, layout: Layout, lang: str) -> list[Part]:
     most_rows = int((PAGE - layout.below - 2) / CELL_HEIGHT - 1 - GAP)
     most_columns = int((PAGE - layout.left - MARGIN_RIGHT) / layout.cell - 1 - GAP)
     blocks = [(rows, names) for rows in evenly(panel.rows, most_rows) for names in evenly(panel.columns, most_columns)]
-    where = f"{panel.subfolder}/" if panel.subfolder else ""
-    title = f"{where}{panel.model_name}, {label(METRICS, panel.metric, lang)}"
+    title = f"{panel.name}, {label(METRICS, panel.metric, lang)}"
     caption = label(PHRASES, "evaluation" if panel.metric == "micro_f1" else "evaluation registers", lang)
     parts = []
     for index, (rows, names) in enumerate(blocks, start=1):

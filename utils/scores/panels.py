@@ -66,6 +66,11 @@ class Panel(NamedTuple):
     gold: dict[str, dict[str, int]]
     n_seeds: int
 
+    @property
+    def name(self) -> str:
+        """SUBFOLDER/MODEL, or MODEL."""
+        return f"{self.subfolder}/{self.model_name}" if self.subfolder else self.model_name
+
 
 def make_panels(scores: "pd.DataFrame", metric_names: list[str], n_seeds: int) -> list[Panel]:
     """Return the panels, by subfolder and model, then metric. scores: of results.all_scores."""

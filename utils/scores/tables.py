@@ -131,32 +131,46 @@ def best_marks(panel: Panel) -> dict[tuple[int, int], str]:
     """
     marks = {}
     for j, column in enumerate(panel.columns):
-        cells = {i: row.cells[column] for i, row in enumerate(panel.rows) if column in row.cells}
-        rows = [i for i, cell in cells.items() if not cell.odd and not np.isnan(cell.score)]
-        if len(rows) < 2:
+        rows, best = comparable_rows(panel, column), best_row(panel, column)
+        if best is None or len(rows) < 2:
             continue
-        best = max(rows, key=lambda i: cells[i].score)
         marks[best, j] = r"\textbf"
         for i in rows:
-            if i != best and not _told_apart(panel.rows[best], panel.rows[i], column, panel.metric, len(rows) - 1):
+            if i != best and not _told_apart(panel, best, i, column, len(rows) - 1):
                 marks[i, j] = r"\underline"
     return marks
 
 
-def _told_apart(best: Row, row: Row, column: str, metric: str, n_comparisons: int) -> bool:
-    """Tell whether two rows differ on a language; without predictions, only if their intervals don't touch."""
-    one, other = ([run for run in side.runs if column in run.evaluations] for side in (best, row))
-    compared = results.compare_runs(one, other, column, metric, n_exchanges=FEW_EXCHANGES)
+def comparable_rows(panel: Panel, column: str) -> list[int]:
+    """Return the rows that have a score in a column, and can be compared with the others."""
+    cells = {i: row.cells[column] for i, row in enumerate(panel.rows) if column in row.cells}
+    return [i for i, cell in cells.items() if not cell.odd and not np.isnan(cell.score)]
+
+
+def best_row(panel: Panel, column: str) -> int | None:
+    """Return the row with the best score of a column, of several the first; None: there is no score."""
+    return max(comparable_rows(panel, column), key=lambda i: panel.rows[i].cells[column].score, default=None)
+
+
+def compare_rows(panel: Panel, i: int, j: int, column: str) -> dict[str, float] | None:
+    """Compare two rows on a language, by results.compare_runs; with more exchanges where few leave it open."""
+    one, other = ([run for run in panel.rows[k].runs if column in run.evaluations] for k in (i, j))
+    compared = results.compare_runs(one, other, column, panel.metric, n_exchanges=FEW_EXCHANGES)
     if compared is not None and compared["p"] <= 0.1:
-        compared = results.compare_runs(one, other, column, metric, n_exchanges=N_EXCHANGES)
+        compared = results.compare_runs(one, other, column, panel.metric, n_exchanges=N_EXCHANGES)
+    return compared
+
+
+def _told_apart(panel: Panel, best: int, i: int, column: str, n_comparisons: int) -> bool:
+    """Tell whether two rows differ on a language; without predictions, only if their intervals don't touch."""
+    compared = compare_rows(panel, best, i, column)
     if compared is None:
-        return row.cells[column].high < best.cells[column].low
+        return panel.rows[i].cells[column].high < panel.rows[best].cells[column].low
     return compared["p"] * n_comparisons < 0.05
 
 
 def _title(panel: Panel, lang: str) -> str:
-    where = f"{panel.subfolder}/" if panel.subfolder else ""
-    return f"{where}{panel.model_name}, {label(METRICS, panel.metric, lang)}, × 100"
+    return f"{panel.name}, {label(METRICS, panel.metric, lang)}, × 100"
 
 
 def _text_table(panel: Panel, lang: str) -> pd.DataFrame:

@@ -6,6 +6,7 @@ import html
 import json
 import re
 import string
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +15,12 @@ from make_grid import make_run
 
 import post_eval
 from utils import metrics, runs
-from utils.scores import panels, report, results
-from utils.scores.report_words import WORDS
+from utils.report import cautions, comparisons
+from utils.report.page import run_keys
+from utils.report.registers import register_view
+from utils.report.texts import _most_each
+from utils.report.words import WORDS
+from utils.scores import panels, results, tables
 
 LANGS = ["en", "fi", "fr", "sv"]
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -124,7 +129,7 @@ def test_comparisons_are_those_of_compare_runs_and_hold_the_best_and_the_parts(g
 
 
 def test_a_large_grid_is_compared_with_the_best_alone_and_says_so(grid, monkeypatch):
-    monkeypatch.setattr(report, "MOST_COMPARISONS", -24)
+    monkeypatch.setattr(comparisons, "MOST_COMPARISONS", -24)
     (shown,) = data_of(page_of(grid))["grids"]
     assert not shown["parts"]
     for metric, columns in shown["compared"].items():
@@ -139,8 +144,8 @@ def test_a_mix_is_compared_with_its_parts_in_a_matrix_of_many_rows(tmp_path):
     found = found_in(tmp_path)
     (panel,) = panels.make_panels(results.all_scores(found, ["en"]), ["micro_f1"], 1)
     labels = [row.label for row in panel.rows]
-    best = report._best(panel, "en")
-    pairs = {frozenset(pair) for pair in report._pairs(panel, "en", with_parts=True)}
+    best = tables.best_row(panel, "en")
+    pairs = {frozenset(pair) for pair in comparisons._pairs(panel, "en", with_parts=True)}
     parts = {frozenset((labels.index("en-fi"), labels.index(part))) for part in ("en", "fi")}
     assert pairs == {frozenset((best, i)) for i in range(7) if i != best} | parts
 
@@ -220,16 +225,16 @@ def test_a_corpus_that_is_gone_or_changed_is_told(with_corpus):
 
 
 def test_what_does_not_fit_is_left_out_evenly_and_told(with_corpus, monkeypatch):
-    monkeypatch.setattr(report, "MOST_BYTES", 700 + 20 * 12 + 150)
+    monkeypatch.setattr("utils.report.texts.MOST_BYTES", 700 + 20 * 12 + 150)
     page = page_of(with_corpus.parent, "--report-texts", "9")
     shown = int(re.search(r"beginnings of (\d+) texts", page)[1])
     assert 0 < shown == len(data_of(page)["texts"][0]) < 20 and "Fewer than the 9 asked for" in page
-    monkeypatch.setattr(report, "MOST_ERRORS", 7)
+    monkeypatch.setattr("utils.report.texts.MOST_ERRORS", 7)
     page = page_of(with_corpus.parent)
     assert len(data_of(page)["runs"][0]["evaluations"]["en"][9]) == 3 * 7
     assert "the 7 most confident errors are listed" in page
     assert "F1 of IN" in page
-    monkeypatch.setattr(report, "MOST_F1", 2)
+    monkeypatch.setattr("utils.report.page.MOST_F1", 2)
     page = page_of(with_corpus.parent)
     assert "F1 of IN" not in page and "per_register.csv" in page
 
@@ -238,7 +243,7 @@ def test_what_does_not_fit_is_left_out_evenly_and_told(with_corpus, monkeypatch)
     ("sizes", "total", "expected"), [([], 5, 1), ([3, 3], 6, 3), ([1, 9, 9], 9, 4), ([9, 9, 9], 2, 1)]
 )
 def test_so_many_of_each_that_all_are_not_too_many(sizes, total, expected):
-    assert report._most_each(sizes, total) == expected
+    assert _most_each(sizes, total) == expected
 
 
 def test_predictions_that_are_gone_are_told(with_corpus):
@@ -263,11 +268,11 @@ def test_a_whole_training_on_the_same_file_with_many_texts_gives_no_warning(grid
     words = {key: pair[0] for key, pair in WORDS.items()}
     counts = np.full((8, 8), 10)
     evaluation = run.evaluations["en"]._replace(confusion=counts)
-    assert report._run_warnings(run, words) == []
-    assert report._evaluation_warnings(run, evaluation, None, words) == []
+    assert cautions._of_run(run, words) == []
+    assert cautions._of_evaluation(run, evaluation, None, words) == []
 
 
-def register_view(tmp_path, counts_of):
+def view_of(tmp_path, counts_of):
     """The view of the registers of one run on fr, with these confusion counts per language."""
     rng = np.random.default_rng(0)
     make_run(tmp_path / "xlmr-fr", "xlmr", "fr", list(counts_of), 20, rng)
@@ -280,11 +285,11 @@ def register_view(tmp_path, counts_of):
         )
     (panel,) = panels.make_panels(results.all_scores([run], list(counts_of)), ["micro_f1"], 1)
     words = {key: pair[0] for key, pair in WORDS.items()}
-    return report._register_view(panel, "en", words, report._keys([run]), {}, True)
+    return register_view(panel, "en", words, run_keys([run]), {}, True)
 
 
 def test_pairs_confused_everywhere_and_in_one_language(tmp_path):
-    view = register_view(
+    view = view_of(
         tmp_path,
         {
             "en": [[80, 20, 0], [0, 100, 0], [0, 3, 7]],  # IN as OP; JN as OP
@@ -303,7 +308,7 @@ def test_pairs_confused_everywhere_and_in_one_language(tmp_path):
 
 
 def test_registers_that_suffer_from_zero_shot(tmp_path):
-    view = register_view(
+    view = view_of(
         tmp_path,
         {
             "fr": [[100, 0, 0], [0, 100, 0], [0, 0, 9]],
@@ -323,7 +328,7 @@ def test_the_same_language_with_and_without_training_on_it(grid):
     found = found_in(grid)
     (panel,) = panels.make_panels(results.all_scores(found, LANGS), ["micro_f1"], 1)
     words = {key: pair[0] for key, pair in WORDS.items()}
-    for row in report._register_view(panel, "en", words, report._keys(found), {}, True)["suffers"]:
+    for row in register_view(panel, "en", words, run_keys(found), {}, True)["suffers"]:
         index = found[0].evaluations["en"].registers.index(row["register"])
         f1 = {
             (run.mix, lang): metrics.register_scores(run.evaluations[lang].confusion)["f1"][index]
@@ -369,8 +374,9 @@ def test_both_languages_say_the_same_things():
 
 
 def test_every_word_is_said_and_every_word_said_is_known():
-    place = report.Path(report.__file__).parent
-    code = "".join((place / name).read_text() for name in ("report.py", "report.js", "report.html.jinja"))
+    place = Path(post_eval.__file__).parent / "utils" / "report"
+    files = [path for path in place.iterdir() if path.suffix in {".py", ".js", ".jinja"} and path.name != "words.py"]
+    code = "".join(path.read_text() for path in sorted(files))
     said = set(re.findall(r'\b(?:words|w)\["([^"]+)"', code)) | set(re.findall(r'\bsay\("([^"]+)"', code))
     said |= set(re.findall(r"\b(?:words|w)\.([a-z]+)\b(?!\()", code))
     assert said <= set(WORDS)
