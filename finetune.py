@@ -144,7 +144,8 @@ def train_run(args: argparse.Namespace, run: Run, names: dict[str, str], setting
         checkpoint = checkpoints.to_resume(run, texts.report["texts_sha256"], args.precision)
     if checkpoint is None:
         loaded = loaded or load_proven(args, registers)  # of what was begun, nothing that is whole is left
-        checkpoints.begin(run, settings, texts.report["texts_sha256"], loaded.precision)
+        with device.main_process_first():
+            checkpoints.begin(run, settings, texts.report["texts_sha256"], loaded.precision)
     elif not checkpoints.is_over(checkpoints.load_state(checkpoint), args, len(texts.train)):
         model, tokenizer = classifier.load_classifier(checkpoint, registers), classifier.load_tokenizer(checkpoint)
         loaded = classifier.Classifier(model, tokenizer, records.read_started(run)["precision"])

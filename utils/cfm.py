@@ -179,6 +179,7 @@ def draw_training_texts(run: EvaluatedRun, ax: Axes, layout: Layout, lang: str) 
         ax.text(total + totals.max() * 0.02, index, str(total), va="center", fontsize=LABEL)
     ax.set_yticks(range(len(registers)), layout.names.values(), fontsize=LABEL)
     ax.locator_params(axis="x", nbins=4, integer=True)
+    ax.set_xticks([tick for tick in ax.get_xticks() if tick <= ax.get_xlim()[1]])  # matplotlib keeps one beyond
     ax.tick_params(labelsize=LABEL, length=2)
     ax.set_xlabel(label(PHRASES, "number of texts", lang), fontsize=7.5, labelpad=2)
     ax.set_title(f"{label(PHRASES, 'training texts', lang)}   n = {totals.sum()}", fontsize=TITLE, pad=4)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from utils.scores import tables
-from utils.scores.panels import Panel, cell_text
+from utils.scores.panels import Panel
 from utils.scores.results import EvaluatedRun
 
 MOST_COMPARISONS = 4_000  # beyond those with the best of each column
@@ -54,12 +54,7 @@ def _cells(panel: Panel, lang: str) -> list[dict[str, str]] | None:
     """Return the cells of each row as text, where they are means over seeds."""
     if panel.n_seeds == 1:
         return None
-    return [{c: _joined(cell_text(cell, lang, panel.n_seeds)) for c, cell in row.cells.items()} for row in panel.rows]
-
-
-def _joined(lines: tuple[str, ...]) -> str:
-    first, *rest = (line.replace("\n", " ") for line in lines)
-    return f"{first} ({'; '.join(rest)})" if rest else first
+    return [{c: tables.cell_line(cell, lang, panel.n_seeds) for c, cell in row.cells.items()} for row in panel.rows]
 
 
 def _pairs(panel: Panel, column: str, with_parts: bool) -> list[tuple[int, int]]:

@@ -177,15 +177,16 @@ def _text_table(panel: Panel, lang: str) -> pd.DataFrame:
     """Return a panel as text, cells as in the figure."""
     table = {label(PHRASES, "training", lang): [*(row.label for row in panel.rows), label(PHRASES, "baseline", lang)]}
     for column, *rest in (column_head(panel, column, lang) for column in panel.columns):
-        cells = [_cell_line(row.cells.get(column), lang, panel.n_seeds) for row in panel.rows]
-        table[f"{column} ({', '.join(rest)})"] = [*cells, _cell_line(panel.baseline[column], lang, 1)]
+        cells = [cell_line(row.cells.get(column), lang, panel.n_seeds) for row in panel.rows]
+        table[f"{column} ({', '.join(rest)})"] = [*cells, cell_line(panel.baseline[column], lang, 1)]
     if panel.zero_shot:
-        means = [_cell_line(panel.means.get(row.label), lang, 1) for row in panel.rows]
+        means = [cell_line(panel.means.get(row.label), lang, 1) for row in panel.rows]
         table[label(PHRASES, "zero-shot mean", lang).replace("\n", " ")] = [*means, ""]
     return pd.DataFrame(table)
 
 
-def _cell_line(cell: Cell | None, lang: str, n_seeds: int) -> str:
+def cell_line(cell: Cell | None, lang: str, n_seeds: int) -> str:
+    """Return a cell in one line, as `74.4 ±1.2 (3 seeds; 70.1–78.0)`."""
     if cell is None:
         return ""
     first, *rest = (line.replace("\n", " ") for line in cell_text(cell, lang, n_seeds))
