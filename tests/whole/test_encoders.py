@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 
 from utils import runs
-from utils.encoder import cpu
+from utils.encoder import cpu, device
 from utils.runs import RunError
 
 ROW = re.compile(r"^\| ([^|]+) \| ([^|]+ `[^|`]+/[^|`]+`[^|]*) \|$", re.MULTILINE)
@@ -26,7 +26,7 @@ def few_texts(tmp_path_factory):
 @pytest.mark.parametrize("name", encoders.ENCODERS)
 def test_it_trains_resumes_evaluates_and_answers(name, few_texts, tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "ROOT", tmp_path)
-    monkeypatch.setattr(encoders.classifier, "choose_precision", lambda asked: "bf16" if asked == "auto" else asked)
+    monkeypatch.setattr(device, "choose_precision", lambda asked: "bf16" if asked == "auto" else asked)
     found = {}
     try:
         precision = encoders.go_through(name, tmp_path, few_texts)
