@@ -129,15 +129,7 @@ def train_run(args: argparse.Namespace, run: Run, names: dict[str, str], setting
     device.keep_freed_memory()
     begun = any(run.checkpoints.glob("checkpoint-*"))
     loaded = None if begun else load_proven(args, registers)  # a model of no use is told before the first text is read
-    texts = corpus_load.load_training_texts(
-        args.corpus_path,
-        args.train_langs,
-        registers,
-        validation_size=args.validation_size,
-        seed=args.seed,
-        all_texts=args.all_texts,
-    )
-    corpus_load.log_audit(texts.report, registers)
+    texts = corpus_load.take_training_texts(args.corpus_path, registers, args)
     args.num_epochs = args.num_epochs or default_epochs(len(texts.train))
 
     with device.main_process_first():

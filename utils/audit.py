@@ -179,15 +179,7 @@ def print_training(corpus: Path, registers: list[str], args: argparse.Namespace)
     corpus_load.log.setLevel(logging.INFO)
     corpus_load.log.propagate = False
     try:
-        texts = corpus_load.load_training_texts(
-            corpus,
-            args.train_langs,
-            registers,
-            validation_size=args.validation_size,
-            seed=args.seed,
-            all_texts=args.all_texts,
-        )
-        corpus_load.log_audit(texts.report, registers)
+        corpus_load.take_training_texts(corpus, registers, args)
     finally:
         corpus_load.log.removeHandler(handler)
         corpus_load.log.propagate = True

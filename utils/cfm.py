@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from seaborn import heatmap
 
-from utils.scores.figures import COLOURS, DPI, evenly, height_of, in_lines, place, text_width, wrapped
+from utils.scores.figures import COLOURS, DPI, evenly, height_of, in_lines, name_below, place, text_width, wrapped
 from utils.scores.labels import LANGUAGES, PHRASES, REGISTERS, label, number
 from utils.scores.results import EvaluatedRun, Evaluation
 
@@ -135,19 +135,9 @@ def draw_matrix(evaluation: Evaluation, run: EvaluatedRun, ax: Axes, layout: Lay
         text = f"{number(100 * shares[i, j], 0, lang)}\n({counts[i, j]})"
         ax.text(j + 0.5, i + 0.5, text, ha="center", va="center", fontsize=layout.font, color=colour, linespacing=0.95)
     inch = 1 / layout.cell  # in the unit of the axes
-    rotation, lines = ("vertical", "right") if layout.upright else ("horizontal", "center")
     for i, (register, total) in enumerate(zip(evaluation.registers, gold, strict=True)):
         name = layout.names[register]
-        ax.text(
-            i + 0.5,
-            n + 0.03 * inch,
-            name,
-            ha="center",
-            va="top",
-            fontsize=LABEL,
-            rotation=rotation,
-            multialignment=lines,
-        )
+        name_below(ax, i + 0.5, n + 0.03 * inch, name, LABEL, layout.upright)
         ax.text(-0.03 * inch, i + 0.5, f"{name} ({total})", ha="right", va="center", fontsize=LABEL)
     below, beside = n + (layout.bottom - 0.43) * inch, (layout.names_width + 0.07) * inch
     ax.text(n / 2, below, label(PHRASES, "predicted", lang), ha="center", va="top", fontsize=7.5)

@@ -20,6 +20,7 @@ if __name__ == "__main__":  # first: a signal during the imports below is answer
 
     stop.end_on_signals()
 
+import argparse
 import hashlib
 import json
 import logging
@@ -248,6 +249,20 @@ def load_training_texts(
         "texts_sha256": _hash_texts([*kept, *validation]),
     }
     return TrainingTexts(kept, validation, report)
+
+
+def take_training_texts(corpus: Path, registers: Sequence[str], args: argparse.Namespace) -> TrainingTexts:
+    """Load the texts that a training with finetune.py's options args takes, and log what was found."""
+    texts = load_training_texts(
+        corpus,
+        args.train_langs,
+        registers,
+        validation_size=args.validation_size,
+        seed=args.seed,
+        all_texts=args.all_texts,
+    )
+    log_audit(texts.report, registers)
+    return texts
 
 
 def log_audit(report: dict, registers: Sequence[str]) -> None:

@@ -10,8 +10,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.transforms import Affine2D
 from seaborn import color_palette, heatmap
 
-from utils.scores.figures import COLOURS, DPI, evenly, height_of, in_lines, place, text_width, wrapped
-from utils.scores.labels import METRICS, PHRASES, label
+from utils.scores.figures import COLOURS, DPI, evenly, height_of, in_lines, name_below, place, text_width, wrapped
+from utils.scores.labels import PHRASES, label
 from utils.scores.panels import Cell, Panel, cell_text, column_head, footer_lines
 
 PAGE = 32.0  # inches, width and height at most
@@ -88,7 +88,7 @@ def split(panel: Panel, layout: Layout, lang: str) -> list[Part]:
     most_rows = int((PAGE - layout.below - 2) / CELL_HEIGHT - 1 - GAP)
     most_columns = int((PAGE - layout.left - MARGIN_RIGHT) / layout.cell - 1 - GAP)
     blocks = [(rows, names) for rows in evenly(panel.rows, most_rows) for names in evenly(panel.columns, most_columns)]
-    title = f"{panel.name}, {label(METRICS, panel.metric, lang)}"
+    title = panel.title(lang)
     caption = label(PHRASES, "evaluation" if panel.metric == "micro_f1" else "evaluation registers", lang)
     parts = []
     for index, (rows, names) in enumerate(blocks, start=1):
@@ -143,19 +143,9 @@ def draw_part(part: Part, ax: Axes, layout: Layout, lang: str) -> Axes:
     right, below = len(panel.columns) + (1 + GAP if panel.zero_shot else 0), len(panel.rows) + 1 + GAP
     ax.set(xlim=(0, right), ylim=(below, 0))
     x_inch, y_inch = right / part.width, below / part.height  # in the units of the axes
-    rotation, lines = ("vertical", "right") if layout.upright else ("horizontal", "center")
     for j, head in enumerate(heads_of(panel, lang)):
         x = j + 0.5 + (GAP if j == len(panel.columns) else 0)
-        ax.text(
-            x,
-            below + 0.05 * y_inch,
-            head,
-            ha="center",
-            va="top",
-            fontsize=HEAD,
-            rotation=rotation,
-            multialignment=lines,
-        )
+        name_below(ax, x, below + 0.05 * y_inch, head, HEAD, layout.upright)
     for i, name in enumerate(names_of(panel, lang)):
         y = i + 0.5 + (GAP if i == len(panel.rows) else 0)
         ax.text(-0.05 * x_inch, y, name, ha="right", va="center", fontsize=NAME)

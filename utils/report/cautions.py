@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from utils import metrics, runs
 from utils.scores.labels import LANGUAGES, label
+from utils.scores.panels import gold_texts
 from utils.scores.results import EvaluatedRun, Evaluation
 
 FEW_TEXTS = 100  # of a test file
@@ -60,11 +61,7 @@ def _of_evaluation(
         found.append(("changed", words["changed"]))
     if evaluation.n < FEW_TEXTS:
         found.append(("few texts", words["few texts"].format(n=evaluation.n)))
-    few = [
-        f"{register} ({n})"
-        for register, n in zip(evaluation.registers, evaluation.confusion.sum(axis=1).tolist(), strict=True)
-        if 0 < n < metrics.MIN_TEXTS
-    ]
+    few = [f"{register} ({n})" for register, n in gold_texts(evaluation).items() if n < metrics.MIN_TEXTS]
     if few:
         found.append(("few of register", words["few of register"].format(names=", ".join(few))))
     facts = _read(run.folder / "eval" / f"{evaluation.eval_lang}.json", dict)

@@ -8,7 +8,7 @@ import numpy as np
 from utils.report.cautions import FEW_TEXTS, Cautions
 from utils.report.colours import shade
 from utils.scores import tables
-from utils.scores.labels import LANGUAGES, METRICS, PHRASES, label
+from utils.scores.labels import LANGUAGES, PHRASES, label
 from utils.scores.panels import Panel, cell_text, column_head, mean_text
 
 
@@ -52,7 +52,7 @@ def matrix_view(panel: Panel, lang: str, keys: dict[Path, str], cautions: Cautio
             }
         )
     return {
-        "title": f"{panel.name}, {label(METRICS, panel.metric, lang)}",
+        "title": panel.title(lang),
         "model": panel.model_name,
         "subfolder": panel.subfolder,
         "metric": panel.metric,

@@ -81,7 +81,8 @@ def _suffers(
         both = {c: (float(np.mean(own[c])), float(np.mean(zero[c]))) for c in own if c in zero}
         everywhere = {c: float(np.mean(values)) for c, values in zero.items()}
         loss_same = float(np.mean([z - o for o, z in both.values()])) if both else float("nan")
-        loss = float(np.mean(list(everywhere.values()))) - trained
+        zero_shot = float(np.mean(list(everywhere.values())))
+        loss = zero_shot - trained
         rows.append(
             (
                 (np.isnan(loss_same), loss if np.isnan(loss_same) else loss_same, loss),
@@ -92,7 +93,7 @@ def _suffers(
                     "same": number(100 * float(np.mean([z for _, z in both.values()])), 1, lang) if both else "",
                     "loss_same": _signed(loss_same, lang) if both else "",
                     "lower_same": _k_of_m(sum(z < o for o, z in both.values()), len(both), words) if both else "",
-                    "every": number(100 * float(np.mean(list(everywhere.values()))), 1, lang),
+                    "every": number(100 * zero_shot, 1, lang),
                     "loss": _signed(loss, lang),
                     "lower": _k_of_m(sum(z < trained for z in everywhere.values()), len(everywhere), words),
                 },

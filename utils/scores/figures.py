@@ -119,6 +119,12 @@ def in_lines(text: str, n_lines: int, width: float, size: float) -> str:
     return broken
 
 
+def name_below(ax: Axes, x: float, y: float, name: str, size: float, upright: bool) -> None:
+    """Write a name below a column, whose middle is x, from y on downwards."""
+    rotation, lines = ("vertical", "right") if upright else ("horizontal", "center")
+    ax.text(x, y, name, ha="center", va="top", fontsize=size, rotation=rotation, multialignment=lines)
+
+
 def height_of(text: str, size: float) -> float:
     return (text.count("\n") + 1) * size * LINE
 

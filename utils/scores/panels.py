@@ -16,7 +16,7 @@ import numpy as np
 from utils import metrics
 from utils.corpus_load import DISTR
 from utils.scores import intervals
-from utils.scores.labels import PHRASES, label, number
+from utils.scores.labels import METRICS, PHRASES, label, number
 from utils.scores.results import EvaluatedRun, Evaluation, correlation_of_trainings, majority_baseline
 
 if TYPE_CHECKING:
@@ -70,6 +70,9 @@ class Panel(NamedTuple):
     def name(self) -> str:
         """SUBFOLDER/MODEL, or MODEL."""
         return f"{self.subfolder}/{self.model_name}" if self.subfolder else self.model_name
+
+    def title(self, lang: str) -> str:
+        return f"{self.name}, {label(METRICS, self.metric, lang)}"
 
 
 def make_panels(scores: "pd.DataFrame", metric_names: list[str], n_seeds: int) -> list[Panel]:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from utils import metrics
 from utils.scores import results
-from utils.scores.labels import METRICS, PHRASES, label, markdown_row, markdown_text, no_formula, number
+from utils.scores.labels import PHRASES, label, markdown_row, markdown_text, no_formula, number
 from utils.scores.panels import Cell, Panel, Row, cell_text, column_head, few_texts, footer_lines, gold_texts
 
 FEW_EXCHANGES, N_EXCHANGES = 100, 1_000  # of a comparison in a matrix, which has many: most are clear after few
@@ -170,7 +170,7 @@ def _told_apart(panel: Panel, best: int, i: int, column: str, n_comparisons: int
 
 
 def _title(panel: Panel, lang: str) -> str:
-    return f"{panel.name}, {label(METRICS, panel.metric, lang)}, × 100"
+    return f"{panel.title(lang)}, × 100"
 
 
 def _text_table(panel: Panel, lang: str) -> pd.DataFrame:
