@@ -12,6 +12,7 @@ from conftest import FAST, epochs, finish, start, weights
 
 import finetune
 from utils import runs
+from utils.files import records
 from utils.runs import RunError
 
 # ---- run again ----
@@ -124,3 +125,12 @@ def test_without_a_gpu_it_trains_on_the_cpu_and_says_so(train, caplog):
     caplog.set_level("INFO")
     train("--num-epochs=1")
     assert "training on CPU" in caplog.text
+
+
+def test_a_training_anew_leaves_no_page_of_the_one_before(tmp_path):
+    run = runs.Run("tiny-en", tmp_path / "outputs", tmp_path / "models")
+    run.outputs.mkdir()
+    for name in ("cfm.png", "cfm-2.png", "cfm-12.pdf", "train.txt"):
+        (run.outputs / name).touch()
+    records.start_anew(run)
+    assert [path.name for path in run.outputs.iterdir()] == ["train.txt"]

@@ -161,7 +161,7 @@ def start_anew(run: Run) -> None:
     (run.outputs / "run.json").unlink(missing_ok=True)
     for folder in ("eval", "cfm", "predictions", "errors"):  # scores first: they say "done"
         shutil.rmtree(run.outputs / folder, ignore_errors=True)
-    for file in [run.outputs / "eval.json", *run.outputs.glob("cfm.*"), run.outputs / "train.json"]:
+    for file in [run.outputs / "eval.json", *run.outputs.glob("cfm*.*"), run.outputs / "train.json"]:
         file.unlink(missing_ok=True)
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     for path in run.models.glob("*"):  # folders in it are other runs', if it is a --subfolder too
