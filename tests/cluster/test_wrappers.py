@@ -48,8 +48,13 @@ def test_a_grid_on_this_machine_goes_on_past_a_run_that_fails(project, corpus):
     assert title == "s/tiny, accuracy (micro-F1), × 100" and header.split() == ["ru", "sv"]
     assert [row.split()[0] for row in rows] == ["sv", "en-fr", "largest", "*", "–"]
 
+    left = project / "models" / "s" / "tiny-sv" / "checkpoints"  # by a training that was ended when it had finished
+    (left / "checkpoint-9").mkdir(parents=True)
+    bash(project, "submit_train_jobs.sh", *grid, "--dry-run", "--", *QUICK, corpus=corpus)
+    assert left.is_dir()
     again = bash(project, "submit_train_jobs.sh", *grid, "--", *QUICK, corpus=corpus)
     assert "train-s/tiny-sv: done already" in again.stderr and "== train tiny sv" not in again.stdout
+    assert not left.exists()
     states = bash(project, "submit_eval_jobs.sh", *grid, "--status", "--", "--eval-lang", "sv", "ru").stdout
     table, _, reasons = states.partition("\n\n")
     failed, *done = [re.split("  +", line) for line in table.splitlines()[1:]]

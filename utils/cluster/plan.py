@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import shutil
 import sys
 from typing import NamedTuple
 
@@ -27,7 +28,8 @@ def left_to_do(
 ) -> tuple[list[Todo], list[str]]:
     """Return what is left to do, and the names of the evaluations that can't be done for want of a model.
 
-    What is done, queued or running is told on stderr; what is wrong is added to problems, with an exit code.
+    What is done, queued or running is told on stderr; what is wrong is added to problems, with an exit code. Checkpoints
+    that a finished training has left are removed.
     """
     if grid:
         check_grid(grid, args, problems)
@@ -49,6 +51,8 @@ def left_to_do(
                     untrained.append(names[kind])
                 elif not trained_soon and (nothing_to_train(entry) if kind == "train" else nothing_to_evaluate(entry)):
                     notes.append(f"{names[kind]}: done already")
+                    if kind == "train" and not args.dry_run:  # left by a training that was ended as it finished
+                        shutil.rmtree(entry.run.checkpoints, ignore_errors=True)
                 else:
                     left.append(kind)
         except RunError as error:
