@@ -29,7 +29,8 @@ ruff format --check .
 mypy --no-error-summary
 # left out: braces around every variable; a warning for every "if [[ $(command) … ]]"
 shellcheck --external-sources --enable=all --exclude=SC2250,SC2312 ./*.sh utils/*.sh utils/*/*.sh tests/*.sh .ci/run
-python -m pytest "$@"
+# two at once: those on a real Slurm mostly wait; a file's tests stay together
+python -m pytest --numprocesses 2 --dist loadfile "$@"
 why_not=$(PYTHONPATH=tests/cluster python -c 'import cluster; print(cluster.why_not())')
 if [[ -n $why_not ]]; then echo "the tests in tests/cluster/ were skipped: $why_not"; fi
 for program in chromium chromedriver; do
