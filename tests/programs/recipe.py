@@ -9,9 +9,9 @@ them. Options after -- go to every training.
 
 The same command goes on where it was stopped: what is evaluated is not trained again; models are removed when they are.
 Writes  outputs/recipe/seedN/CANDIDATE-LANG/, models/recipe/ meanwhile
-Prints  per candidate the mean over judging languages, training languages and seeds of accuracy and macro-F1, the
-        difference of the accuracy to the first candidate with a 95 % interval over pairs of the same language and seed
-        (Student's t), the accuracy on the validation texts of the language trained on, seconds, and peak memory
+Prints  per candidate the mean over judging languages, training languages and seeds of accuracy and macro-F1, each with
+        its difference to the first candidate and a 95 % interval over pairs of the same language and seed (Student's
+        t), the accuracy on the validation texts of the language trained on, seconds, and peak memory
 """
 
 import argparse
@@ -92,21 +92,26 @@ def found(run: Run, langs: list[str]) -> dict[str, float]:
 
 
 def table(rows: dict[str, list[dict[str, float]]]) -> str:
-    """Return a line per candidate: means over training languages and seeds, and the difference to the first."""
-    lines = [f"{'candidate':22} accuracy  difference (95 %)      macro-F1  in-language  seconds  GB"]
+    """Return a line per candidate: means over training languages and seeds, and the differences to the first."""
+    between = f"{' difference (95 %)':23}"
+    lines = [f"{'candidate':22} accuracy {between} macro-F1 {between} in-language  seconds   GB"]
     first = next(iter(rows.values()))
     for name, trainings in rows.items():
         mean = {key: statistics.mean(training[key] for training in trainings) for key in trainings[0]}
-        differences = np.array([a["accuracy"] - b["accuracy"] for a, b in zip(trainings, first, strict=True)])
-        shown = " " * 22
-        if trainings is not first and len(differences) > 1:
-            half = t.ppf(0.975, len(differences) - 1) * differences.std(ddof=1) / len(differences) ** 0.5
-            shown = f"{differences.mean():+.3f} ({differences.mean() - half:+.3f} {differences.mean() + half:+.3f})"
+        scores = (f"{mean[key]:8.3f}  {difference(trainings, first, key):22}" for key in ("accuracy", "macro_f1"))
         lines.append(
-            f"{name:22} {mean['accuracy']:8.3f}  {shown:22} {mean['macro_f1']:8.3f} {mean['in_language']:12.3f} "
-            f"{mean['seconds']:8.0f} {mean['memory']:4.1f}"
+            f"{name:22} {' '.join(scores)} {mean['in_language']:11.3f} {mean['seconds']:8.0f} {mean['memory']:4.1f}"
         )
     return "\n".join(lines)
+
+
+def difference(trainings: list[dict[str, float]], first: list[dict[str, float]], key: str) -> str:
+    """Return the mean difference of a score over pairs of trainings, with its interval; "" of one pair, or of none."""
+    if trainings is first or len(first) < 2:
+        return ""
+    differences = np.array([a[key] - b[key] for a, b in zip(trainings, first, strict=True)])
+    half = t.ppf(0.975, len(differences) - 1) * differences.std(ddof=1) / len(differences) ** 0.5
+    return f"{differences.mean():+.3f} ({differences.mean() - half:+.3f} {differences.mean() + half:+.3f})"
 
 
 def main() -> None:

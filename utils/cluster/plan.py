@@ -28,8 +28,8 @@ def left_to_do(
 ) -> tuple[list[Todo], list[str]]:
     """Return what is left to do, and the names of the evaluations that can't be done for want of a model.
 
-    What is done, queued or running is told on stderr; what is wrong is added to problems, with an exit code. Checkpoints
-    that a finished training has left are removed.
+    What is done, queued or running is told on stderr; what is wrong is added to problems, with an exit code.
+    Checkpoints that a finished training has left are removed.
     """
     if grid:
         check_grid(grid, args, problems)
