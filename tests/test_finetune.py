@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import FAST, REGISTERS, SAMPLE_CORPUS, change_config, epochs, finish, record, start, weights
 from safetensors.torch import load_file
-from transformers import set_seed
+from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
 
 import evaluate
 import finetune
@@ -19,6 +19,7 @@ from utils import corpus_load, metrics, runs
 from utils.encoder import classifier, device, tokens
 from utils.runs import run_paths
 from utils.training import trainer
+from utils.training.batches import ShuffledSampler
 
 # ---- it learns ----
 
@@ -164,6 +165,32 @@ def test_a_batch_in_parts_is_the_same_training(train, tiny, tmp_path, monkeypatc
     monkeypatch.setattr(trainer, "evaluation_batch_size", lambda max_length: 64)  # tokens at once
     parts = train("--num-epochs=2", f"--checkpoint={no_dropout}", subfolder="parts")
     assert_same_training(whole, parts)
+
+
+def test_it_is_the_training_of_transformers_own_trainer(train, tiny, tmp_path, corpus):
+    """The same texts in the same order, and none of what --warmup and --head-rate change: the same weights."""
+    no_dropout = copy_without_dropout(tiny, tmp_path)
+    run = train("--num-epochs=1", "--warmup=0", "--head-rate=1e-3", f"--checkpoint={no_dropout}")
+    registers = list(REGISTERS)
+    texts = corpus_load.load_training_texts(corpus, ["en"], registers, validation_size=0.2, seed=42, all_texts=False)
+    set_seed(42)
+    model, tokenizer = classifier.load_classifier(no_dropout, registers), classifier.load_tokenizer(no_dropout)
+    first = {name: values.clone() for name, values in model.state_dict().items()}
+    dataset = tokens.tokenize(texts.train, tokenizer, 64, registers)
+    order = list(ShuffledSampler(dataset["length"], 16, seed=42))
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path / "trainer"), num_train_epochs=1, per_device_train_batch_size=16, learning_rate=1e-3,
+        use_cpu=True, save_strategy="no", disable_tqdm=True, report_to=[],
+    )  # fmt: skip
+    reference = Trainer(
+        model=model, args=arguments, train_dataset=dataset.select(order).select_columns(["input_ids", "labels"]),
+        data_collator=DataCollatorWithPadding(tokenizer),
+    )  # fmt: skip
+    reference._get_train_sampler = torch.utils.data.SequentialSampler
+    reference.train()
+    ours, theirs = load_file(run.models / "model.safetensors"), model.state_dict()
+    apart = sum((ours[name] - theirs[name]).square().sum() for name in ours) ** 0.5
+    assert apart < 0.01 * sum((first[name] - theirs[name]).square().sum() for name in ours) ** 0.5
 
 
 def test_two_processes_train_like_one(project, tiny, tmp_path, corpus, monkeypatch):
