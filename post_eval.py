@@ -235,7 +235,7 @@ def compare(args: argparse.Namespace, found: "list[EvaluatedRun]") -> None:
     """
     names: dict[str, list[EvaluatedRun]] = {}
     for run in found:
-        names.setdefault(str(run.folder.relative_to(run.base_dir)), []).append(run)
+        names.setdefault(str(run.path), []).append(run)
     check_each(args.parser, "--compare", args.compare, list(names))
     a, b = (names[name] for name in args.compare)
     for metric in args.tve_metrics:

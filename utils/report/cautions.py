@@ -83,8 +83,8 @@ def _read(path: Path, kind: type) -> Any:
 
 
 def _places(found: Any, words: dict[str, str]) -> str:
-    shown = "; ".join(runs.one_line(str(place)) for place in found[:PLACES])
-    return shown + (f"; {words['and more'].format(n=len(found) - PLACES)}" if len(found) > PLACES else "")
+    more = [words["and more"].format(n=len(found) - PLACES)] if len(found) > PLACES else []
+    return words["semicolon"].join([*(runs.one_line(str(place)) for place in found[:PLACES]), *more])
 
 
 def listed_cautions(
@@ -98,7 +98,7 @@ def listed_cautions(
     """Return what the template shows of them, by kind: each sentence with the evaluations that it is about."""
     kinds: dict[str, dict[str, list[tuple[str, str]]]] = {}
     for run in found:
-        key, name = keys[run.folder], runs.one_line(str(run.folder.relative_to(run.base_dir)))
+        key, name = keys[run.folder], runs.one_line(str(run.path))
         evaluated = [eval_lang for eval_lang in eval_langs if eval_lang in run.evaluations]
         for sentence in cautions.of_runs[run.folder]:
             links = kinds.setdefault(words["of trainings"], {}).setdefault(sentence, [])

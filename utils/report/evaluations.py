@@ -12,7 +12,7 @@ from utils.report.comparisons import grid_data
 from utils.scores.errors import Error
 from utils.scores.labels import LANGUAGES, METRICS, REGISTERS, label
 from utils.scores.panels import Panel
-from utils.scores.results import EvaluatedRun
+from utils.scores.results import EvaluatedRun, run_options
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,7 +85,7 @@ def make_data(
         of_runs.append(
             {
                 "key": keys[run.folder],
-                "name": runs.one_line(str(run.folder.relative_to(run.base_dir))),
+                "name": runs.one_line(str(run.path)),
                 "base": runs.one_line(run.base_dir.name),
                 "model": run.model_name,
                 "mix": run.mix,
@@ -94,7 +94,7 @@ def make_data(
                 "epochs": [run.record.get("epochs"), run.record.get("best_epoch")],
                 "seed": settings.get("seed"),
                 "warnings": cautions.of_runs[run.folder],
-                "command": _command(run),
+                "command": f"python evaluate.py {run_options(run.record)} --overwrite --eval-lang ",  # of a language
                 "evaluations": evaluations,
             }
         )
@@ -120,13 +120,6 @@ def make_data(
 def _tenths(score: float | None) -> int | None:
     """Return a score in [0, 1] in tenths of a hundredth, rounded as the tables round it; None: there is none."""
     return None if score is None or np.isnan(score) else round(float(f"{100 * score:.1f}") * 10)
-
-
-def _command(run: EvaluatedRun) -> str:
-    """Return the command that evaluates the run again, but for the language; it names no place on this machine."""
-    subfolder = f" --subfolder {run.record['subfolder']}" if run.record["subfolder"] else ""
-    names = f"--model-name {run.model_name} --train-langs {' '.join(run.train_langs)}"
-    return f"python evaluate.py {names}{subfolder} --overwrite --eval-lang "
 
 
 def _plain(value: Any) -> str:

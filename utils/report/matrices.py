@@ -12,7 +12,9 @@ from utils.scores.labels import LANGUAGES, PHRASES, label
 from utils.scores.panels import Panel, cell_text, column_head, mean_text
 
 
-def matrix_view(panel: Panel, lang: str, keys: dict[Path, str], cautions: Cautions) -> dict[str, Any]:
+def matrix_view(
+    panel: Panel, lang: str, words: dict[str, str], keys: dict[Path, str], cautions: Cautions
+) -> dict[str, Any]:
     """Return what the template shows of one panel."""
     rows = []
     for row in panel.rows:
@@ -45,7 +47,7 @@ def matrix_view(panel: Panel, lang: str, keys: dict[Path, str], cautions: Cautio
             {
                 "label": row.label,
                 "title": ", ".join(label(LANGUAGES, name, lang) for name in row.train_langs),
-                "warned": "; ".join(dict.fromkeys(warned)),
+                "warned": words["semicolon"].join(dict.fromkeys(warned)),
                 "cells": cells,
                 "mean": None if mean is None else {"class": shade(mean.score), "lines": mean_text(mean, lang)},
                 "order": "" if mean is None or np.isnan(mean.score) else f"{mean.score:.6f}",

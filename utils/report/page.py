@@ -72,7 +72,7 @@ def _make_page(scores: "pd.DataFrame", matrices: list[Panel], lang: str, n_texts
         js_hash=_hash(js),
         data=Markup(_json(data)),
         intro=words["intro"].format(runs=len(found), evaluations=len(listed), languages=len(eval_langs)),
-        panels=[matrix_view(panel, lang, keys, cautions) for panel in matrices],
+        panels=[matrix_view(panel, lang, words, keys, cautions) for panel in matrices],
         models=[(name, name) for name in dict.fromkeys(panel.model_name for panel in matrices)],
         subfolders=[(name, name or "–") for name in dict.fromkeys(panel.subfolder for panel in matrices)],
         metric_names=[(name, label(METRICS, name, lang)) for name in dict.fromkeys(p.metric for p in matrices)],

@@ -72,10 +72,14 @@ class EvaluatedRun(NamedTuple):
     evaluations: dict[str, Evaluation]
 
     @property
+    def path(self) -> Path:
+        """The run's folder within the base dir, as `seed1/xlmr-en`."""
+        return self.folder.relative_to(self.base_dir)
+
+    @property
     def subfolder(self) -> str:
         """The folders between the base dir and the run's own, as `seed1`; "" if there are none."""
-        path = self.folder.relative_to(self.base_dir).parent
-        return "" if path == Path() else runs.one_line(str(path))
+        return "" if self.path.parent == Path() else runs.one_line(str(self.path.parent))
 
     @property
     def mix(self) -> str:
@@ -173,19 +177,23 @@ def _differ(told: Any, value: float | None) -> bool:
     return abs(told - value) > 1e-9
 
 
+def run_options(record: dict[str, Any]) -> str:
+    """Return the options that name a run, to be typed; record: what is in its run.json."""
+    subfolder = f" --subfolder {record['subfolder']}" if record["subfolder"] else ""
+    return f"--model-name {record['model_name']} --train-langs {' '.join(record['train_langs'])}{subfolder}"
+
+
 def evaluate_command(record: dict[str, Any], eval_langs: list[str]) -> str:
-    """Return the command that evaluates a run on these languages, to be typed here; record: what is in its run.json.
+    """Return the command that evaluates a run on these languages, to be typed here.
 
     The corpus of the training is named, unless it is the one of CORPUS_PATH, or is not on this machine.
     """
-    subfolder = f" --subfolder {record['subfolder']}" if record["subfolder"] else ""
     langs = " ".join(shlex.quote(runs.one_line(lang)) for lang in eval_langs)
-    names = f"--model-name {record['model_name']} --train-langs {' '.join(record['train_langs'])}"
     path = record["corpus"]["path"]
     is_usual = os.path.realpath(path) == os.path.realpath(runs.ROOT / CORPUS_PATH)
     corpus = "" if is_usual or not os.path.isdir(path) else f" --corpus-path {shlex.quote(runs.shown_from_here(path))}"
     script = shlex.quote(runs.shown_from_here(runs.ROOT / "evaluate.py"))
-    return f"python {script} {names}{subfolder} --eval-lang {langs}{corpus}"
+    return f"python {script} {run_options(record)} --eval-lang {langs}{corpus}"
 
 
 def all_scores(
