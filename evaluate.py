@@ -6,15 +6,14 @@ Reads   models/[SUBFOLDER/]MODEL-LANGS/, outputs/[SUBFOLDER/]MODEL-LANGS/run.jso
         CORPUS/info/reg_abbv.json, CORPUS/corpus/test/LANG.tsv
 Writes  in outputs/[SUBFOLDER/]MODEL-LANGS/, for each language:
         predictions/LANG.tsv   row in the test file, gold and predicted register, a probability per register
-        cfm/LANG.json          confusion counts: rows gold, columns predicted
-        eval/LANG.json         scores, and what they depend on (their signature); written last
-        and eval.json, all of eval/ put together
+        eval/LANG.json         confusion counts, scores, and what they depend on (their signature); written last
 Prints  a line per language: its scores and their signature
 Exit    0 all languages evaluated, or evaluated before; 1 unusable run or corpus, or a language that failed
         (the others are evaluated all the same); 2 wrong use; 128 + N ended by signal N
 
-A language is skipped if this very model, by its weights' hash, was evaluated on this very test file with
-the same settings, at the precision that would be used now. The scores are defined in utils/metrics.py.
+A language is skipped if this very model, by its weights' hash, was evaluated on this very test file in the same way;
+scores that were computed with another length or precision are not replaced without --overwrite. The scores are defined
+in utils/metrics.py.
 """
 
 if __name__ == "__main__":  # first: a signal during the imports below is answered too
@@ -27,6 +26,7 @@ import csv
 import io
 import logging
 import math
+import shlex
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -34,13 +34,9 @@ from utils import corpus_load, download_model, metrics, options, runs
 from utils.encoder import environment, memory
 from utils.files import lock, records, shapes
 from utils.runs import Run, RunError
-from utils.scores import results
 
 if TYPE_CHECKING:  # it loads torch
     from utils.encoder.classifier import Classifier
-
-# what is read of run.json here; what post_eval.py reads of it is in utils/scores/results.py
-RECORD = results.RECORD | {"settings": {"registers": [str], "max_length": int}}
 
 log = logging.getLogger("evaluate")
 
@@ -91,13 +87,16 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
 
 def load_record(args: argparse.Namespace, run: Run) -> dict[str, Any]:
     """Return the run's run.json; RunError if there is no finished run of this model and these languages."""
+    from utils import results  # it loads pandas
+
     if not (run.outputs / "run.json").is_file():
         subfolder = f" --subfolder {args.subfolder}" if args.subfolder else ""
         names = f"--model-name {args.model_name} --train-langs {' '.join(args.train_langs)}{subfolder}"
         is_known = args.model_name in download_model.known_checkpoints()
         how = f": python finetune.py {names}" if is_known else ", with the --checkpoint that this name stands for"
         raise RunError(f"{runs.shown(run.outputs / 'run.json')}: expected a file, found none; train it first{how}")
-    record = shapes.read_record(run.outputs / "run.json", RECORD, "finetune.py --overwrite trains anew")
+    shape = results.RECORD | {"settings": {"registers": [str], "max_length": int}}
+    record = shapes.read_record(run.outputs / "run.json", shape, "finetune.py --overwrite trains anew")
     records.check_names(args, run, record)
     return record
 
@@ -131,31 +130,56 @@ def signature(
 
 
 def is_done(run: Run, record: dict[str, Any], expected: dict[str, Any]) -> bool:
-    """Tell whether a language was evaluated with this signature, and its files are there and whole.
+    """Tell whether this very model was evaluated on this very test file with this signature, and its files are whole.
 
-    What counts of the precision is which one was used: "auto" may have meant another one on another machine. It means
-    the device's own, or fp32 for a model that was found not to work in that.
+    RunError if it was, but with another length or at another precision: those scores are not replaced unasked. What
+    counts of the precision is the one that is used, or that the model was found not to work in.
     """
+    from utils import results  # it loads pandas
+
     eval_lang, precision = expected["eval_lang"], expected["precision"]
     try:
-        found = results.load_evaluation(run.outputs, eval_lang, record).signature
+        found = results.load_evaluation(run.outputs, eval_lang, record)["signature"]
     except RunError:
         return False
     if not run.predictions(eval_lang).is_file():
         return False
-    if any(found.get(key) != value for key, value in expected.items() if key != "precision"):
+    if any(found.get(key) != expected[key] for key in ("test_sha256", "registers", "train_langs", "model_name")):
+        log.info("%s: the test file has changed since it was evaluated", eval_lang)
         return False
+    used = found.get("precision_used")
     if precision == "auto":
-        from utils.encoder import device  # which loads torch: only where all else is the same
+        from utils.encoder import device  # it loads torch, which is slow, so only where all else is the same
 
-        return device.choose_precision(precision) in (found.get("precision_used"), found.get("precision_unfit"))
-    return found.get("precision_used") == precision
+        automatic = device.choose_precision(precision)
+        precision = used if automatic == found.get("precision_unfit") else automatic
+    others = [
+        f"{option} {was}, now {now}"
+        for option, was, now in (
+            ("--max-length", found.get("max_length"), expected["max_length"]),
+            ("--precision", used, precision),
+        )
+        if was != now
+    ]
+    if others:
+        kept = shlex.join(word for other in others for word in other.split(",")[0].split())
+        raise RunError(
+            f"{runs.shown(run.scores(eval_lang))}: evaluated with {', '.join(others)}; {kept} keeps these scores, "
+            f"--overwrite replaces them (to have both, copy {runs.shown(run.outputs)} to another folder first: "
+            "post_eval.py --base-dir reads it there)"
+        )
+    return True
 
 
 def evaluate_language(
-    args: argparse.Namespace, run: Run, file: corpus_load.CorpusFile, expected: dict[str, Any], loaded: "Classifier"
+    args: argparse.Namespace,
+    run: Run,
+    record: dict[str, Any],
+    file: corpus_load.CorpusFile,
+    expected: dict[str, Any],
+    loaded: "Classifier",
 ) -> dict[str, Any]:
-    """Predict the language's test texts, write its three files, and return its scores."""
+    """Predict the language's test texts, write its two files, and return its scores."""
     import torch
     import transformers
 
@@ -170,27 +194,20 @@ def evaluate_language(
     several_registers = corpus_load.several_registers("test", corpus_load.group_by_text(file.texts))
     corpus_load.log_several_registers(several_registers)
 
-    run.scores(eval_lang).unlink(missing_ok=True)  # until it is written anew, the language is not done
+    run.scores(eval_lang).unlink(missing_ok=True)  # until it is written again, the language is not done
     runs.write_text(run.predictions(eval_lang), predictions_table(file.texts, registers, predicted, probabilities))
-    runs.write_json(
-        run.confusions(eval_lang),
-        {
-            "eval_lang": eval_lang,
-            "registers": registers,
-            "rows": "gold",
-            "columns": "predicted",
-            "counts": confusion.tolist(),
-        },
-    )
     per_register = metrics.register_scores(confusion)
     tried = device.choose_precision(args.precision)
     unfit = {} if tried == loaded.precision else {"precision_unfit": tried}  # the model does not work in it
     scores = {
         "eval_lang": eval_lang,
-        "zero_shot": not {eval_lang, corpus_load.DISTR} & set(args.train_langs),  # distr may hold any language
+        "language": corpus_load.language_names(args.corpus_path).get(eval_lang, ""),
+        "zero_shot": not {eval_lang, corpus_load.DISTR} & {*args.train_langs, *record.get("start_langs", [])},
         "n": len(file.texts),
         "metrics": metrics.all_metrics(confusion),
-        "registers": {
+        "registers": registers,
+        "counts": confusion.tolist(),  # rows gold, columns predicted
+        "per_register": {
             register: {name: _defined(values[index]) for name, values in per_register.items()}
             for index, register in enumerate(registers)
         },
@@ -203,10 +220,7 @@ def evaluate_language(
         "several_registers": several_registers,
         "over_max_length": float(dataset["over"][:].float().mean()),
         "seconds": round(time.monotonic() - began, 3),
-        "sha256": {
-            "predictions": runs.sha256_of(run.predictions(eval_lang)),
-            "cfm": runs.sha256_of(run.confusions(eval_lang)),
-        },
+        "predictions_sha256": runs.sha256_of(run.predictions(eval_lang)),
         "signature": expected
         | {
             "precision_used": loaded.precision,
@@ -235,27 +249,6 @@ def predictions_table(texts: list[corpus_load.Text], registers: list[str], predi
     for text, label, row in zip(texts, predicted, probabilities, strict=True):
         writer.writerow([text.row, text.register, registers[label], *(f"{probability:.6f}" for probability in row)])
     return table.getvalue()
-
-
-def rebuild_eval_json(run: Run, record: dict[str, Any]) -> list[str]:
-    """Put eval.json together from the languages' files in eval/; return what is wrong with those that are damaged.
-
-    Safe with many at once: whoever renames last looks again, and finds every language that was there before.
-    """
-    put_together: dict[str, Any] | None = None
-    while True:
-        found, damaged = {}, []
-        for path in sorted((run.outputs / "eval").glob("[!.]*.json")):
-            remedy = f"left out; to evaluate it again, type: {results.evaluate_command(record, [path.stem])}"
-            try:
-                found[path.stem] = shapes.read_record(path, results.SCORES, remedy)
-            except RunError as error:
-                if path.is_file():  # else it is being evaluated anew just now
-                    damaged.append(str(error))
-        if found == put_together:
-            return damaged
-        runs.write_json(run.outputs / "eval.json", found)
-        put_together = found
 
 
 def summary(scores: dict[str, Any]) -> str:
@@ -305,7 +298,13 @@ def languages_to_do(
                 "was not compared with the training texts when" if trained is None else "has changed since",
             )
         expected = signature(args, record, lang, file.sha256)
-        if not args.overwrite and is_done(run, record, expected):
+        try:
+            done = not args.overwrite and is_done(run, record, expected)
+        except RunError as error:
+            log.error("%s not evaluated: %s", lang, error)
+            failed.append(lang)
+            continue
+        if done:
             log.info("%s: evaluated already by this model, skipped (--overwrite evaluates again)", lang)
         else:
             to_do.append((expected, file))
@@ -335,7 +334,7 @@ def evaluate_run(args: argparse.Namespace, run: Run) -> int:
     for expected, file in to_do:
         try:
             with memory.explained(*memory.evaluation(args.batch_size, max_length)):
-                scores = evaluate_language(args, run, file, expected, loaded)
+                scores = evaluate_language(args, run, record, file, expected, loaded)
         except (RunError, OSError) as error:
             log.error("%s not evaluated: %s", expected["eval_lang"], error)
             failed.append(expected["eval_lang"])
@@ -344,12 +343,9 @@ def evaluate_run(args: argparse.Namespace, run: Run) -> int:
             failed.append(expected["eval_lang"])
         else:
             print(summary(scores), flush=True)
-    damaged = rebuild_eval_json(run, record) if to_do or not failed else []
-    for message in damaged:
-        log.error("%s", message)
     if failed:
         log.error("%d of %d languages not evaluated: %s", len(failed), len(args.eval_lang), " ".join(failed))
-    return 1 if failed or damaged else 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

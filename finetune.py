@@ -35,7 +35,6 @@ from utils import corpus_load, download_model, metrics, options, runs
 from utils.encoder import environment, memory
 from utils.files import lock, records
 from utils.runs import Run
-from utils.scores import results
 
 if TYPE_CHECKING:  # it loads torch
     from utils.encoder.classifier import Classifier
@@ -209,6 +208,7 @@ def finish(
 
     Needs nothing but the checkpoints, so that it can be done again after an interruption.
     """
+    from utils import results
     from utils.encoder import device, layers
     from utils.training import checkpoints, model_card, trainer
 

@@ -1,26 +1,29 @@
-"""Turn the results of all evaluated runs into confusion matrices, transfer matrices and tables.
+"""Turn the results of all evaluated runs into confusion matrices, transfer matrices, tables and a page.
 
     python post_eval.py
     python post_eval.py --base-dir outputs/seed1 outputs/seed2 outputs/seed3 --format png pdf --labels fr
     python post_eval.py --compare xlmr-en xlmr-en-fr
 
-Reads   the files that finetune.py and evaluate.py wrote under the base dirs (default: outputs/); no model, no
-        corpus: only the texts in errors/ come from the corpus, where it is at hand
-Writes  in each run's folder   cfm.png           confusion matrices, a panel per evaluation language
-                               errors/LANG.tsv   wrong predictions, the most confident first
-        in the base dir        tve.png           training languages x evaluation languages, a panel per model and metric
-                               tve.md, tve.tex   the same as tables, digit for digit
-                               tve.csv           every score with its interval, in long form
-                               per_register.csv  precision, recall, F1 and support of each register
-                               report.html       a page for a browser: from the matrices to the texts behind a score
+Reads   the files that finetune.py and evaluate.py wrote under the base dirs (default: outputs/, without outputs/demo);
+        no model, and no corpus but for the beginnings of texts in errors/, where it is at hand
+Writes  in each run's folder   cfm.png            confusion matrices, a panel per evaluation language
+                               errors/LANG.tsv    wrong predictions, the most confident first
+        in the base dir        tve.png            training languages x evaluation languages, per model and metric
+        (--output-dir)         registers.png      F1 of each register, a panel per evaluation language
+                               tve.md, tve.tex    the matrices as tables, digit for digit
+                               tve_cells.csv      the same in long form
+                               tve.csv            every run's scores with their intervals
+                               per_register.csv   precision, recall, F1 and support of each register
+                               methods.md         a paragraph for a paper, and BibTeX
+                               report.html        a page for a browser: from the matrices to the texts behind a score
         What one page can't hold goes to further ones: cfm-2.png, tve-2.png…
-Prints  the tables of the metrics drawn, or with --compare the comparison
+Prints  the matrices of the metrics drawn, or with --compare the comparison
 Exit    0 all drawn, 1 nothing to draw, or damaged files (named; the rest is drawn), 2 wrong use,
         128 + N ended by signal N
 
 Several base dirs are repetitions of the same grid with other seeds: cells show mean, standard deviation and interval
-over them; what belongs to all of them is written to the folder that holds them. The scores are defined in
-utils/metrics.py, their intervals and comparisons in utils/scores/. The same input gives the same bytes.
+over them, and what belongs to all of them is written to the folder that holds them. The scores are defined in
+utils/metrics.py, intervals and comparisons in utils/uncertainty.py. The same input gives the same bytes.
 """
 
 if __name__ == "__main__":  # first: a signal during the imports below is answered too
@@ -36,23 +39,19 @@ import math
 import multiprocessing
 import os
 import signal
-import statistics
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from utils import options, runs
+import pandas as pd
+from tqdm import tqdm
+
+from utils import labels, metrics, options, results, runs, tables, uncertainty
 from utils.files import stop
 from utils.runs import RunError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    import pandas as pd
-    from matplotlib.figure import Figure
-
-    from utils.scores.results import EvaluatedRun
-
-METRICS = ("macro_f1_10", "micro_f1", "macro_f1", "precision", "recall")
+DRAWN = ("macro_f1_10", "micro_f1")  # metrics, unless others are asked for
 PR_SET_PDEATHSIG = 1  # of Linux's prctl.h
 
 log = logging.getLogger("post_eval")
@@ -60,95 +59,160 @@ log = logging.getLogger("post_eval")
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = options.new_parser(
-        "Turn the results of all evaluated runs into confusion matrices, transfer matrices and tables.",
+        "Turn the results of all evaluated runs into confusion matrices, transfer matrices, tables and a page.",
         "python post_eval.py --base-dir outputs/demo --tve-metrics macro_f1_10",
     )
-    parser.add_argument(
-        "--base-dir", type=options.filled, nargs="+", default=[runs.ROOT / "outputs"], metavar="DIR",
-        help="where the runs lie; several: repetitions with other seeds (default: outputs)",
-    )  # fmt: skip
+    # fmt: off
+    parser.add_argument("--base-dir", type=options.filled, nargs="+", default=[runs.ROOT / "outputs"], metavar="DIR",
+        help="where the runs lie; several: repetitions with other seeds (default: outputs, without outputs/demo)")
+    parser.add_argument("--output-dir", type=options.filled, metavar="DIR",
+        help="where matrices, tables and page go (default: the base dir, or the folder that holds all of them)")
     parser.add_argument("--format", nargs="+", choices=("png", "pdf", "svg"), default=["png"], help="(default: png)")
-    parser.add_argument("--labels", choices=("en", "fr"), default="en", help="language of the figures (default: en)")
-    parser.add_argument(
-        "--jobs", type=options.positive_int, metavar="N", help="figures drawn at once (default: one per core)"
-    )
-    parser.add_argument(
-        "--compare", nargs=2, metavar="MODEL-LANGS",
-        help="compare two runs on the same texts, per language, and draw nothing; of several base dirs, all seeds",
-    )  # fmt: skip
+    parser.add_argument("--labels", choices=("en", "fr"), default="en",
+        help="language of figures, tables and page (default: en)")
+    parser.add_argument("--jobs", type=options.positive_int, metavar="N",
+        help="figures drawn at once (default: one per core that this process may use)")
+    parser.add_argument("--compare", nargs=2, metavar="MODEL-LANGS",
+        help="compare two runs on the same texts, per language, and draw nothing; of several base dirs, all seeds")
     for kind, name in (("cfm", "confusion matrices"), ("tve", "transfer matrices")):
         group = parser.add_argument_group(name)
         group.add_argument(f"--ignore-{kind}", action="store_true", help=f"draw no {name}")
         group.add_argument(f"--{kind}-models", nargs="+", metavar="NAME", help="only these models")
-        group.add_argument(
-            f"--{kind}-train-langs", nargs="+", metavar="LANGS", help="only these training mixes: en en-fr"
-        )
+        group.add_argument(f"--{kind}-train-langs", nargs="+", metavar="LANGS",
+            help="only these training languages: en en-fr")
         group.add_argument(f"--{kind}-eval-langs", nargs="+", metavar="LANG", help="only these evaluation languages")
         if kind == "cfm":
-            group.add_argument(
-                "--cfm-ignore-summary", action="store_true", help="leave out the panel of training texts"
-            )
+            group.add_argument("--cfm-ignore-summary", action="store_true", help="no panel of training texts")
         else:
-            group.add_argument(
-                "--tve-metrics", nargs="+", default=list(METRICS[:2]), metavar="METRIC",
-                help=f"{', '.join(METRICS)} (default: {' '.join(METRICS[:2])})",
-            )  # fmt: skip
+            group.add_argument("--tve-metrics", nargs="+", default=list(DRAWN), choices=metrics.METRICS,
+                metavar="METRIC", help=f"{', '.join(metrics.METRICS)} (default: {' '.join(DRAWN)})")
     group = parser.add_argument_group("report.html")
     group.add_argument("--ignore-report", action="store_true", help="write no report.html")
-    group.add_argument(
-        "--report-texts", type=options.natural, default=0, metavar="N",
-        help="show the beginnings of the texts of the N most confident errors of each pair of registers in an "
-        "evaluation, where the corpus is at hand; 0: no text of the corpus is in the page (default: %(default)s)",
-    )  # fmt: skip
+    group.add_argument("--report-texts", type=options.natural, default=0, metavar="N",
+        help="put the beginnings of the texts of the N most confident errors of each pair of registers into the page, "
+        "where the corpus is at hand; 0: it holds no text of the corpus (default: %(default)s)")
+    # fmt: on
     args = options.parse(parser, argv)
-    check_each(parser, "--tve-metrics", args.tve_metrics, list(METRICS))
-    args.base_dir = [Path(base_dir).absolute() for base_dir in args.base_dir]
-    for a, b in itertools.combinations(args.base_dir, 2):
-        if a.resolve() in (b.resolve(), *b.resolve().parents) or b.resolve() in a.resolve().parents:
-            parser.error(f"argument --base-dir: expected folders outside each other, found {a} and {b}")
-    if os.path.commonpath(args.base_dir) == "/":
-        parser.error("argument --base-dir: expected folders in one folder, to which the tables are written")
+    args.base_dir = list(dict.fromkeys(Path(os.path.abspath(base_dir)) for base_dir in args.base_dir))
+    if not args.output_dir and os.path.commonpath(args.base_dir) == "/":
+        parser.error("the base dirs have no folder in common; say with --output-dir where the files should go")
+    args.output_dir = Path(os.path.abspath(args.output_dir or os.path.commonpath(args.base_dir)))
     args.parser = parser
     return args
 
 
-def check_each(parser: argparse.ArgumentParser, option: str, names: list[str] | None, existing: list[str]) -> None:
+def select(args: argparse.Namespace, kind: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the evaluations that the options of this kind of matrix leave; exit 2 for a name that there is not."""
+    chosen = pd.Series(True, index=frame.index)
+    for option, column in (("models", "model"), ("train_langs", "training"), ("eval_langs", "eval_lang")):
+        names = getattr(args, f"{kind}_{option}")
+        check_names(args.parser, f"--{kind}-{option.replace('_', '-')}", names or [], frame[column])
+        if names:
+            chosen &= frame[column].isin(names)
+    if not chosen.any():
+        args.parser.error(f"no evaluation is left by the --{kind}- options together")
+    return frame[chosen.to_numpy()]
+
+
+def check_names(parser: argparse.ArgumentParser, option: str, names: Iterable[str], existing: Iterable[str]) -> None:
     """End with exit code 2 if one of the option's names is none of those that exist."""
-    for name in names or []:
-        if name not in existing:
-            parser.error(f"argument {option}: expected one of {', '.join(existing)}; found {name!r}")
+    known = list(dict.fromkeys(existing))
+    for name in names:
+        if name not in known:
+            parser.error(f"argument {option}: there is no {name!r}; choose from {', '.join(known)}")
 
 
-def select(args: argparse.Namespace, kind: str, found: "list[EvaluatedRun]") -> "tuple[list[EvaluatedRun], list[str]]":
-    """Return the runs and evaluation languages that the options of this kind of matrix leave."""
-    from utils.scores import results
-
-    models, mixes, langs = (getattr(args, f"{kind}_{name}") for name in ("models", "train_langs", "eval_langs"))
-    check_each(args.parser, f"--{kind}-models", models, list(dict.fromkeys(run.model_name for run in found)))
-    check_each(args.parser, f"--{kind}-train-langs", mixes, list(dict.fromkeys(run.mix for run in found)))
-    check_each(args.parser, f"--{kind}-eval-langs", langs, results.languages(found))
-    chosen = [run for run in found if (not models or run.model_name in models) and (not mixes or run.mix in mixes)]
-    eval_langs = [lang for lang in results.languages(chosen) if not langs or lang in langs]
-    return [run for run in chosen if set(run.evaluations) & set(eval_langs)], eval_langs
+# ---- figures and tables ----
 
 
-# ---- confusion matrices and errors ----
+def draw(args: argparse.Namespace, frame: pd.DataFrame) -> None:
+    """Draw what was asked for: confusion matrices in processes of their own, the rest meanwhile in this one."""
+    # figures look the same whatever a notebook or the user's own settings say
+    os.environ |= {"MPLBACKEND": "agg", "MATPLOTLIBRC": os.devnull}
+    logging.getLogger("matplotlib").setLevel(logging.CRITICAL)
+    from utils import cfm, figures  # noqa: F401  # loaded here once, not in each process
+
+    names = results.language_names(frame)
+    figures.use_style(
+        {register for registers in frame["registers"] for register in registers}
+        | {labels.language(code, names, args.labels) for code in [*names, *frame["eval_lang"]]}
+        | {*frame["subfolder"], *frame["model"], *frame["training"], *frame["eval_lang"]}
+    )
+    of_runs = [] if args.ignore_cfm else [rows for _, rows in select(args, "cfm", frame).groupby("folder", sort=False)]
+    style = (names, args.labels, not args.cfm_ignore_summary, args.format)
+    n_jobs = args.jobs or len(os.sched_getaffinity(0))
+    with ProcessPoolExecutor(n_jobs, multiprocessing.get_context("fork"), end_with, (os.getpid(),)) as pool:
+        drawn = [pool.submit(draw_run, results.evaluations(rows), *style) for rows in of_runs]
+        bar = tqdm(total=len(drawn), desc="confusion matrices", unit="run", delay=2, leave=False, disable=None)
+        for future in drawn:
+            future.add_done_callback(lambda _: bar.update())
+        table = "" if args.ignore_tve and args.ignore_report else draw_transfer(args, select(args, "tve", frame), names)
+        try:
+            for future in drawn:
+                future.result()
+        except BrokenProcessPool:
+            raise RunError("a process that drew was killed, for lack of memory maybe: --jobs 1 needs least") from None
+    bar.close()
+    if drawn:
+        log.info("cfm.%s and errors/ in the folders of %d runs", ", cfm.".join(args.format), len(drawn))
+    if table:
+        # last, for whoever reads it may stop before its end, as `| head` does, and nothing is missing
+        print(table)
 
 
-def draw_confusions(job: "tuple[EvaluatedRun, list[str], argparse.Namespace]") -> None:
-    """Draw one run's confusion matrices and write its errors."""
+def draw_run(rows: pd.DataFrame, names: dict[str, str], lang: str, with_summary: bool, formats: list[str]) -> None:
+    """Draw one run's confusion matrices and list its wrong predictions."""
     from utils import cfm
-    from utils.scores import errors
 
-    run, eval_langs, args = job
-    langs = [lang for lang in eval_langs if lang in run.evaluations]
-    with_summary = not args.cfm_ignore_summary
-    save_figures(cfm.draw_run(run, langs, args.labels, with_summary), run.folder / "cfm", args.format)
-    for lang in langs:
-        errors.write_errors(run, lang)
+    folder = rows["folder"].iloc[0]
+    save_figures(cfm.draw_run(rows, names, lang, with_summary), folder / "cfm", formats)
+    for row in rows.itertuples():
+        results.write_errors(row)
 
 
-def save_figures(figures: "Iterable[Figure]", stem: Path, formats: list[str]) -> int:
+def draw_transfer(args: argparse.Namespace, frame: pd.DataFrame, names: dict[str, str]) -> str:
+    """Write matrices, tables and page; return the matrices as text, and name what is missing or not comparable."""
+    from utils import methods, registers, report, tve
+
+    warn_of_differences(frame)
+    matrices = tables.make_matrices(frame, args.tve_metrics, len(args.base_dir), args.labels)
+    folder, lang = args.output_dir, args.labels
+    folder.mkdir(parents=True, exist_ok=True)
+    if not args.ignore_report:
+        report.write_report(folder / "report.html", frame, matrices, lang, args.report_texts)
+        with_texts = "with beginnings of texts of the corpus" if args.report_texts else "without any text of the corpus"
+        log.info("%s: report.html, %s (--report-texts)", runs.shown(folder), with_texts)
+    if args.ignore_tve:
+        return ""
+    n_pages = save_figures(tve.draw_matrices(matrices, lang), folder / "tve", args.format)
+    save_figures(registers.draw(frame, names, lang), folder / "registers", args.format)
+    runs.write_text(folder / "tve.md", tables.markdown_table(matrices, lang))
+    runs.write_text(folder / "tve.tex", tables.latex_table(matrices, lang))
+    runs.write_text(folder / "tve_cells.csv", tables.cells_csv(matrices))
+    runs.write_text(folder / "tve.csv", tables.scores_csv(frame))
+    runs.write_text(folder / "per_register.csv", tables.registers_csv(frame))
+    methods.write_methods(folder / "methods.md", frame, matrices, lang)
+    for command in results.missing_commands(frame, sorted(set(frame["eval_lang"]))):
+        log.warning("missing: %s", command)
+    drawn = ", ".join(f"tve.{kind}{f' to tve-{n_pages}.{kind}' if n_pages > 1 else ''}" for kind in args.format)
+    log.info("%s: %s, registers.%s, tables and methods.md", runs.shown(folder), drawn, args.format[0])
+    return tables.terminal_table(matrices, lang)
+
+
+def warn_of_differences(frame: pd.DataFrame) -> None:
+    """Name the evaluations that can't be compared with the others of their matrix."""
+    rows = results.evaluations(frame)
+    for (_, model), of_model in rows.groupby(["subfolder", "model"], sort=False):
+        commits = sorted({str(signature.get("commit")) for signature in of_model["signature"]})
+        if len(commits) > 1:
+            log.warning("%s: evaluated by several versions of this tool: %s", model, ", ".join(commits))
+    odd = rows[rows["not_comparable"] != ""]
+    for (folder, difference), found in odd.groupby(["folder", "not_comparable"], sort=False):
+        langs = " ".join(found["eval_lang"])
+        log.warning("%s on %s: not comparable, out of means and bests: %s", runs.shown(folder), langs, difference)
+
+
+def save_figures(figures: Iterable, stem: Path, formats: list[str]) -> int:
     """Save pages as STEM.FORMAT, STEM-2.FORMAT…, each whole or not at all, the same bytes for the same figure.
 
     Pages beyond these that an earlier drawing left are removed. Return the number of pages.
@@ -161,7 +225,8 @@ def save_figures(figures: "Iterable[Figure]", stem: Path, formats: list[str]) ->
                 figure.savefig(temporary, format=kind, metadata=no_date[kind])
     for kind in formats:
         left = list(itertools.takewhile(Path.exists, (page_of(stem, n, kind) for n in itertools.count(n_pages + 1))))
-        for page in reversed(left):  # so that none is left behind a gap, if this ends halfway
+        # the last one first, so that none is left behind a gap if this ends halfway
+        for page in reversed(left):
             page.unlink()
     return n_pages
 
@@ -170,171 +235,75 @@ def page_of(stem: Path, number: int, kind: str) -> Path:
     return stem.with_name(f"{stem.name}{f'-{number}' if number > 1 else ''}.{kind}")
 
 
-# ---- transfer matrices and tables ----
-
-
-def draw_transfer(args: argparse.Namespace, found: "list[EvaluatedRun]") -> str:
-    """Draw the transfer matrices and write the tables; return them as text, and name missing evaluations on stderr.
-
-    report.html is written of the same scores; without the matrices (--ignore-tve), it alone, and there is no text.
-    """
-    from utils import tve
-    from utils.report import page
-    from utils.scores import panels, results, tables
-
-    chosen, eval_langs = select(args, "tve", found)
-    folder = Path(os.path.commonpath(args.base_dir))
-    scores = results.all_scores(chosen, eval_langs)
-    name_odd(results.evaluations_of(scores))
-    matrices = panels.make_panels(scores, args.tve_metrics, len(args.base_dir))
-    if not args.ignore_report:
-        page.write_report(folder / "report.html", scores, matrices, args.labels, args.report_texts)
-        texts = "texts of the corpus, where it is at hand" if args.report_texts else "no text of the corpus"
-        log.info("%s: report.html, with %s (--report-texts)", runs.shown(folder), texts)
-    if args.ignore_tve:
-        return ""
-    n_pages = save_figures(tve.draw_panels(matrices, len(args.tve_metrics), args.labels), folder / "tve", args.format)
-    runs.write_text(folder / "tve.csv", tables.long_table(scores))
-    runs.write_text(folder / "per_register.csv", tables.register_table(scores))
-    runs.write_text(folder / "tve.tex", tables.latex_table(matrices, args.labels))
-    runs.write_text(folder / "tve.md", tables.markdown_table(matrices, args.labels))
-    name_missing(chosen, eval_langs)
-    drawn = ", ".join(f"tve.{kind}{f' to tve-{n_pages}.{kind}' if n_pages > 1 else ''}" for kind in args.format)
-    log.info("%s: %s, tve.md, tve.tex, tve.csv, per_register.csv", runs.shown(folder), drawn)
-    return tables.terminal_table(matrices, args.labels)
-
-
-def name_odd(evaluations: "pd.DataFrame") -> None:
-    """Name the evaluations that can't be compared with the others of their column or panel."""
-    for (_, model_name), of_panel in evaluations.groupby(["subfolder", "model"], sort=False):
-        codes = {str(found.signature.get("commit")) for found in of_panel["evaluation"]}
-        if len(codes) > 1:
-            log.warning("%s: evaluated by several versions of this tool: %s", model_name, ", ".join(sorted(codes)))
-    for odd in evaluations[evaluations["not_comparable"] != ""].itertuples():
-        text = "%s on %s: not comparable, left out of means and bests: %s"
-        log.warning(text, odd.run.folder.name, odd.eval_lang, odd.not_comparable)
-
-
-def name_missing(chosen: "list[EvaluatedRun]", eval_langs: list[str]) -> None:
-    """Name the evaluations that are missing, with the command that fills each run's gaps."""
-    from utils.scores import results
-
-    for run in chosen:
-        missing = [lang for lang in eval_langs if lang not in run.evaluations]
-        if missing:
-            log.warning("missing: %s", results.evaluate_command(run.record, missing))
-
-
-# ---- comparison ----
-
-
-def compare(args: argparse.Namespace, found: "list[EvaluatedRun]") -> None:
-    """Print, per language and metric, how two runs differ on the same texts, with Holm's correction over languages.
-
-    With several base dirs, the trainings of one are compared with those of the other.
-    """
-    names: dict[str, list[EvaluatedRun]] = {}
-    for run in found:
-        names.setdefault(str(run.path), []).append(run)
-    check_each(args.parser, "--compare", args.compare, list(names))
-    a, b = (names[name] for name in args.compare)
-    for metric in args.tve_metrics:
-        compare_metric(args.compare, a, b, metric)
-
-
-def compare_metric(names: list[str], a: "list[EvaluatedRun]", b: "list[EvaluatedRun]", metric: str) -> None:
-    from utils.scores import comparison, results
-
-    shown: dict[str, tuple[list[EvaluatedRun], list[EvaluatedRun], dict[str, float]]] = {}
-    for lang in (lang for lang in results.languages(a) if lang in results.languages(b)):
-        one, other = ([run for run in side if lang in run.evaluations] for side in (a, b))
-        compared = results.compare_runs(one, other, lang, metric)
-        if compared is None:
-            log.warning("%s: not evaluated on the same test file, or predictions are gone: left out", lang)
-        elif math.isnan(compared["p"]):
-            log.warning("%s: too few texts for %s: left out", lang, metric)
-        else:
-            shown[lang] = one, other, compared
-            differences = results.all_scores(one + other, [lang], panel=["eval_lang"])["not_comparable"]
-            for difference in differences[differences != ""].unique():
-                log.warning("%s: not comparable, so the difference is not of the models alone: %s", lang, difference)
-    trainings = any(min(len(one), len(other)) > 1 for one, other, _ in shown.values())
-    way = "trainings compared, Welch's t test" if trainings else "paired randomisation test, mid-p of 10,000 exchanges"
-    print(f"{metric} x 100: {names[0]} against {names[1]}, {way}")
-    columns = f"{'first':>7} {'second':>7} {'difference':>11} {'95 % interval':>17} {'p':>7} {'p (Holm)':>9}"
-    print(f"{'lang':6} {'n':>6} {columns}")
-    adjusted = comparison.holm([compared["p"] for _, _, compared in shown.values()])
-    for (lang, (one, other, compared)), p in zip(shown.items(), adjusted, strict=True):
-        first, second = (
-            statistics.mean(run.evaluations[lang].scores[metric] or 0.0 for run in side) for side in (one, other)
-        )
-        interval = f"{100 * compared['low']:+.1f} to {100 * compared['high']:+.1f}"
-        print(
-            f"{lang:6} {one[0].evaluations[lang].n:6d} {100 * first:7.1f} {100 * second:7.1f} "
-            f"{100 * compared['difference']:+11.1f} {interval:>17} {compared['p']:7.4f} {p:9.4f}"
-        )
-
-
-def main(argv: list[str] | None = None) -> int:
-    args = parse_args(argv)
-    from utils.scores import results
-
-    found, damaged = results.find_runs(args.base_dir)
-    if not found and not damaged:
-        places = ", ".join(runs.shown(base_dir) for base_dir in args.base_dir)
-        raise RunError(f"{places}: expected evaluated runs, found none; evaluate.py makes them")
-    if args.compare:
-        compare(args, found)
-    elif found:
-        draw(args, found)
-    if damaged:
-        log.error("%d damaged files were passed over, see above", damaged)
-    return 1 if damaged else 0
-
-
-def draw(args: argparse.Namespace, found: "list[EvaluatedRun]") -> None:
-    """Draw what was asked for: confusion matrices in processes of their own, the rest meanwhile in this one."""
-    os.environ |= {"MPLBACKEND": "agg", "MATPLOTLIBRC": os.devnull}  # not a notebook's, not the user's
-    logging.getLogger("matplotlib").setLevel(logging.CRITICAL)  # what it says of folders and fonts is no one's concern
-    from concurrent.futures import ProcessPoolExecutor
-    from concurrent.futures.process import BrokenProcessPool
-
-    from tqdm import tqdm
-
-    from utils import cfm  # noqa: F401  # loaded once here, not in each process
-    from utils.scores import errors, figures  # noqa: F401  # loaded once here, not in each process
-
-    names = {register for run in found for e in run.evaluations.values() for register in e.registers}
-    names |= {name for run in found for name in (run.subfolder, run.model_name, run.mix, *run.evaluations)}
-    figures.use_style(names)
-    chosen, eval_langs = ([], []) if args.ignore_cfm else select(args, "cfm", found)
-    plain_args = argparse.Namespace(**{key: value for key, value in vars(args).items() if key != "parser"})
-    n_jobs, fork = args.jobs or os.cpu_count(), multiprocessing.get_context("fork")  # style and imports go with it
-    with ProcessPoolExecutor(n_jobs, fork, end_with, (os.getpid(),)) as pool:
-        drawn = [pool.submit(draw_confusions, (run, eval_langs, plain_args)) for run in chosen]
-        bar = tqdm(total=len(drawn), desc="confusion matrices", unit="run", delay=2, leave=False, disable=None)
-        for future in drawn:
-            future.add_done_callback(lambda _: bar.update())
-        table = "" if args.ignore_tve and args.ignore_report else draw_transfer(args, found)
-        try:
-            for future in drawn:
-                future.result()
-        except BrokenProcessPool:
-            raise RunError("a process that drew was killed, for lack of memory maybe: --jobs 1 needs least") from None
-    bar.close()
-    if drawn:
-        log.info("cfm.%s and errors/ in the folders of the runs: %d", ", cfm.".join(args.format), len(drawn))
-    if table:
-        print(table)  # last: whoever reads it may stop before its end, as `| head` does, and nothing is missing
-
-
 def end_with(parent: int) -> None:
     """Let this process, which draws for another, end when that ends, however it does, and by no signal before."""
     for number in stop.SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # which was quicker
+    if os.getppid() != parent:
         os._exit(1)
+
+
+# ---- comparison ----
+
+
+def compare(args: argparse.Namespace, frame: pd.DataFrame) -> None:
+    """Print, per metric and language, how two runs differ on the same texts, with Holm's correction over languages.
+
+    With several base dirs, the trainings of one are compared with those of the other.
+    """
+    check_names(args.parser, "--compare", args.compare, frame["path"])
+    for metric in args.tve_metrics:
+        of_metric = frame[frame["metric"] == metric]
+        both_sides = [of_metric[of_metric["path"] == path] for path in args.compare]
+        found, remarks = [], []
+        for lang in sorted(set(both_sides[0]["eval_lang"]) & set(both_sides[1]["eval_lang"])):
+            a, b = (tables.comparable(side[side["eval_lang"] == lang]) for side in both_sides)
+            compared = results.compare(a, b, metric)
+            if compared is None:
+                log.warning("%s: not evaluated on the same test file, or predictions are gone: left out", lang)
+            elif math.isnan(compared["p"]):
+                log.warning("%s: too few texts to compare by %s: left out", lang, metric)
+            else:
+                shown = {"n": a["n"].iloc[0], "a": a["score"].mean(), "b": b["score"].mean(), "sides": (len(a), len(b))}
+                found.append({"lang": lang, **shown, **compared})
+                both = pd.concat([results.evaluations(a), results.evaluations(b)])
+                both = both.assign(subfolder="", model="", settings=[{}] * len(both))
+                for difference in dict.fromkeys(filter(None, results.differences(both))):
+                    log.warning("%s: the difference is not of the models alone: %s", lang, difference)
+                if compared["same"]:
+                    remarks.append(f"{lang}: the same answers to all texts")
+                elif not compared["trainings"] and len(a) + len(b) > 2:
+                    counted = f"{lang}: {len(a)} and {len(b)} trainings"
+                    remarks.append(f"{counted}: the interval is for other texts, not for other trainings")
+        tests = dict.fromkeys(labels.test_of(metric, *one["sides"]) for one in found)
+        print(f"{metric} x 100: {args.compare[0]} against {args.compare[1]}, {', '.join(tests) or 'no common texts'}")
+        columns = f"{'first':>7} {'second':>7} {'difference':>11} {'95 % interval':>17} {'p':>8} {'p (Holm)':>9}"
+        print(f"{'lang':6} {'n':>6} {columns}")
+        for one, holm in zip(found, uncertainty.holm([one["p"] for one in found]), strict=True):
+            low, high = (labels.signed(100 * one[end], 1, "en") for end in ("low", "high"))
+            interval = "" if math.isnan(one["low"]) else f"{low} to {high}"
+            print(
+                f"{one['lang']:6} {one['n']:6d} {100 * one['a']:7.1f} {100 * one['b']:7.1f} "
+                f"{labels.signed(100 * one['difference'], 1, 'en'):>11} {interval:>17} "
+                f"{labels.p_value(one['p'], 'en'):>8} {labels.p_value(holm, 'en'):>9}"
+            )
+        print(*remarks, sep="\n", end="\n" if remarks else "")
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    frame, damaged = results.read_results(args.base_dir)
+    if frame.empty and not damaged:
+        places = ", ".join(runs.shown(base_dir) for base_dir in args.base_dir)
+        raise RunError(f"{places}: there is no evaluated run; evaluate.py makes them")
+    if args.compare and not frame.empty:
+        compare(args, frame)
+    elif not frame.empty:
+        draw(args, frame)
+    if damaged:
+        log.error("%d damaged files were passed over, see above", damaged)
+    return 1 if damaged else 0
 
 
 if __name__ == "__main__":

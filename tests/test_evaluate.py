@@ -66,9 +66,8 @@ def test_predictions_are_in_the_files_order_and_agree_with_counts_and_scores(run
         gold = [registers.index(row["gold"]) for row in rows]
         predicted = [registers.index(row["predicted"]) for row in rows]
         confusion = metrics.count_confusions(gold, predicted, 3)
-        counts = load(run.confusions(lang))
-        assert counts["counts"] == confusion.tolist() and counts["registers"] == registers
         scores = load(run.scores(lang))
+        assert scores["counts"] == confusion.tolist() and scores["registers"] == registers
         assert scores["metrics"] == metrics.all_metrics(confusion)
         assert scores["n"] == len(rows) and scores["zero_shot"] == (lang != "en")
     assert load(run.scores("l0"))["rows_skipped"] == 2
@@ -90,7 +89,7 @@ def predict_one_by_one(run, texts):
 
 def test_a_register_without_gold_texts_has_no_scores_and_is_no_zero(run, corpus):
     evaluate_main(corpus, "--eval-lang", "l1")
-    registers = load(run.scores("l1"))["registers"]
+    registers = load(run.scores("l1"))["per_register"]
     assert registers["LY"]["support"] == 0 and registers["LY"]["f1"] is None and registers["LY"]["recall"] is None
     assert registers["IN"]["support"] == 3
     assert load(run.scores("l1"))["metrics"]["macro_f1"] == registers["IN"]["f1"]
@@ -99,7 +98,7 @@ def test_a_register_without_gold_texts_has_no_scores_and_is_no_zero(run, corpus)
 def test_a_language_that_fails_is_reported_and_the_others_go_on(run, corpus, caplog):
     (corpus / "corpus" / "test" / "l3.tsv").write_text("XX\tno such register\n", encoding="utf-8")
     assert evaluate_main(corpus, "--eval-lang", "l2", "nowhere", "l3", "l4") == 1
-    assert sorted(load(run.outputs / "eval.json")) == ["l2", "l4"]
+    assert sorted(path.name for path in (run.outputs / "eval").iterdir()) == ["l2.json", "l4.json"]
     assert "nowhere not evaluated" in caplog.text and "l3.tsv:1: expected REGISTER" in caplog.text
     assert "2 of 4 languages not evaluated: nowhere l3" in caplog.text
 
@@ -116,25 +115,36 @@ def test_what_is_done_is_skipped_and_what_is_stale_is_done_anew(run, corpus, cap
     assert evaluated() == []
     assert "evaluated already" in caplog.text
     assert evaluated("--overwrite") == ["l2", "l4"]
-    assert evaluated("--max-length=16") == ["l2", "l4"]
-    assert evaluated() == ["l2", "l4"]
     run.predictions("l4").unlink()
     assert evaluated() == ["l4"]
     with open(corpus / "corpus" / "test" / "l2.tsv", "a", encoding="utf-8") as file:
         file.write("IN\tone more text\n")
     assert evaluated() == ["l2"]
-    (run.outputs / "eval.json").unlink()
     assert evaluated() == []
-    assert sorted(load(run.outputs / "eval.json")) == ["l2", "l4"]
+
+
+def test_scores_of_another_length_or_precision_are_not_replaced_unasked(run, corpus, capsys, caplog):
+    assert evaluate_main(corpus, "--eval-lang", "l2") == 0
+    before = run.scores("l2").read_bytes()
+    assert evaluate_main(corpus, "--eval-lang", "l2", "l4", "--max-length=16") == 1
+    assert run.scores("l2").read_bytes() == before
+    assert "evaluated with --max-length 64, now 16; --max-length 64 keeps these scores, --overwrite rep" in caplog.text
+    assert load(run.scores("l4"))["signature"]["max_length"] == 16  # the others are evaluated
+    assert evaluate_main(corpus, "--eval-lang", "l2", "--max-length=16", "--overwrite") == 0
+    assert load(run.scores("l2"))["signature"]["max_length"] == 16
+    caplog.clear()
+    assert evaluate_main(corpus, "--eval-lang", "l2") == 1  # the default is the training's length
+    assert evaluate_main(corpus, "--eval-lang", "l2", "--max-length=16", "--precision=bf16") == 1
+    assert "evaluated with --precision fp32, now bf16; --precision fp32 keeps" in caplog.text
 
 
 def test_the_precision_that_would_be_used_counts_not_the_one_asked_for(run, corpus, capsys):
     used = device.choose_precision("auto")
     other = {"fp32": "bf16"}.get(used, "fp32")
 
-    def evaluated(precision):
+    def evaluated(precision, *options, expect=0):
         capsys.readouterr()
-        assert evaluate_main(corpus, "--eval-lang", "l2", f"--precision={precision}") == 0
+        assert evaluate_main(corpus, "--eval-lang", "l2", f"--precision={precision}", *options) == expect
         return bool(capsys.readouterr().out)
 
     evaluated("auto")
@@ -142,7 +152,8 @@ def test_the_precision_that_would_be_used_counts_not_the_one_asked_for(run, corp
     scores = load(run.scores("l2"))
     scores["signature"]["precision_used"] = other  # as on another machine
     runs.write_json(run.scores("l2"), scores)
-    assert evaluated("auto")
+    assert not evaluated("auto", expect=1)
+    assert evaluated("auto", "--overwrite")
     assert load(run.scores("l2"))["signature"]["precision_used"] == used
 
 
@@ -161,7 +172,7 @@ def test_a_model_that_fell_back_to_fp32_is_not_evaluated_again(run, corpus, caps
     signature = load(run.scores("l2"))["signature"]
     assert (signature["precision_used"], signature["precision_unfit"]) == ("fp32", "bf16")
     with pytest.raises(RunError, match="use --precision fp32"):
-        evaluated("bf16")
+        evaluate_main(corpus, "--eval-lang", "l2", "--precision=bf16", "--overwrite")
     native = {"fp32"}  # as on another machine
     assert not evaluated("auto")
 
@@ -169,7 +180,7 @@ def test_a_model_that_fell_back_to_fp32_is_not_evaluated_again(run, corpus, caps
 def test_registers_with_too_few_texts_are_told(run, corpus):
     evaluate_main(corpus, "--eval-lang", "en")
     scores = load(run.scores("en"))
-    counts = {register: found["support"] for register, found in scores["registers"].items()}
+    counts = {register: found["support"] for register, found in scores["per_register"].items()}
     few = [register for register, n in counts.items() if n < 10]
     assert scores["too_few_texts"] == (few if len(counts) - len(few) > 1 else list(counts))
 

@@ -1,12 +1,15 @@
 """Transfer matrices: what they show, and that all of it can be read, whatever the names and however many."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from legible import check_legible
+from matplotlib.patches import Rectangle
 
-from utils import tve
-from utils.scores import figures
-from utils.scores.panels import Cell, Panel, Row
+from utils import figures, tve
+from utils.tables import BASELINE, MEAN, Matrix
+
+LANGS = ["en", "fi", "fr"]
 
 
 @pytest.fixture(autouse=True)
@@ -14,81 +17,132 @@ def style():
     figures.use_style([])
 
 
-def make_panel(
-    n_rows=3, langs=("en", "fi", "fr"), metric="macro_f1_10", seeds=1, subfolder="", model="xlmr", mixes=None, few=False
+def make_cell(row, column, kind="cell", score=0.5, text=("50.0", "40.1–60.2"), mark="", best="", own=False):
+    found = {"row": row, "column": column, "kind": kind, "score": score, "text": text, "mark": mark}
+    return found | {"best": best, "own": own, "n": 1, "low": 0.4, "high": 0.6, "sd": np.nan}
+
+
+def make_matrix(
+    rows=("l0", "l1", "l2"), langs=LANGS, metric="macro_f1_10", model="xlmr", subfolder="", seeds=1, **cell
 ):
-    rng = np.random.default_rng(0)
-    score = float("nan") if few else 1.0
-    rows = []
-    for mix in mixes or [f"l{i}" for i in range(n_rows)]:
-        cells = {
-            lang: Cell(score * rng.uniform(), 0.123, 0.987, 0.012 if seeds > 1 else np.nan, 2, few) for lang in langs
-        }
-        rows.append(Row(mix, tuple(mix.split("-")), [], cells))
-    baseline = {lang: Cell(0.1) for lang in langs}
-    n_texts = {lang: [400, 12_345][: 1 + (seeds > 1)] for lang in langs}
+    rows, langs = list(rows), list(langs)
+    cells = [make_cell(row, lang, own=lang in row.split("-"), **cell) for row in rows for lang in langs]
+    cells += [make_cell(BASELINE, lang, "baseline", 0.1, ("10.0",)) for lang in langs]
+    cells += [make_cell(row, MEAN, "mean", 0.4, ("40.0", "30.3–50.3")) for row in rows]
+    last = [] if metric == "micro_f1" else ["2/3 reg."]
+    heads = {lang: [lang, "400/12345" if seeds > 1 else "400", *last] for lang in langs}
     gold = {lang: {"IN": 20, "OP": 30, "LY": 5} for lang in langs}
-    means = {row.label: Cell(0.5, 0.4, 0.6) for row in rows}
-    return Panel(subfolder, model, metric, rows, baseline, list(langs), n_texts, list(langs), means, gold, seeds)
+    name = f"{subfolder}/{model}" if subfolder else model
+    return Matrix(name, model, subfolder, metric, seeds, rows, langs, heads, gold, langs[1:], pd.DataFrame(cells))
 
 
 def both_metrics(**options):
-    return [make_panel(metric=metric, **options) for metric in ("macro_f1_10", "micro_f1")]
+    return [make_matrix(metric=metric, **options) for metric in ("macro_f1_10", "micro_f1")]
 
 
 @pytest.mark.parametrize(
     ("options", "lang"),
     [
-        ({"n_rows": 1, "langs": ["en"]}, "fr"),
-        ({"n_rows": 5, "langs": [f"l{i}" for i in range(19)]}, "en"),
-        ({"n_rows": 2, "langs": [f"l{i}" for i in range(60)]}, "fr"),
-        ({"n_rows": 70, "langs": ["zho_Hans"]}, "en"),
-        ({"seeds": 12}, "fr"),
-        ({"few": True}, "fr"),
-        ({"langs": [f"{'language' * 7}_{i:02}" for i in range(4)], "n_rows": 2}, "en"),
-        ({"langs": ["a_" * 31 + str(i) for i in range(3)], "mixes": ["-".join(f"l{i}" for i in range(30))]}, "fr"),
-        ({"n_rows": 1, "langs": ["en"], "model": "m" * 64, "subfolder": "s" * 64 + "/" + "t" * 64}, "fr"),
+        ({"rows": ["en"], "langs": ["en"]}, "fr"),
+        ({"langs": [f"l{i}" for i in range(19)]}, "en"),
+        ({"langs": [f"l{i}" for i in range(60)], "rows": ["en", "fi"]}, "fr"),
+        ({"langs": ["zho_Hans"], "rows": [f"l{i}" for i in range(70)]}, "en"),
+        ({"seeds": 12, "text": ("75.0 ±12.5 †↓°", "10.0–98.7", "2 sur 12")}, "fr"),
+        ({"score": np.nan, "text": ("trop peu de textes †",)}, "fr"),
+        ({"langs": [f"{'language' * 7}_{i:02}" for i in range(4)]}, "en"),
+        ({"langs": ["a_" * 31 + str(i) for i in range(3)], "rows": ["-".join(f"l{i}" for i in range(30))]}, "fr"),
+        ({"rows": ["en"], "langs": ["en"], "model": "m" * 64, "subfolder": "s" * 64 + "/" + "t" * 64}, "fr"),
     ],
 )
 def test_texts_are_apart_and_within_the_figure(options, lang):
-    for figure in tve.draw_panels(both_metrics(**options), 2, lang):
+    for figure in tve.draw_matrices(both_metrics(**options), lang):
         check_legible(figure)
 
 
-def test_many_models_are_split_into_pages_of_whole_rows():
-    langs = [f"l{i}" for i in range(20)]
-    panels = [panel for i in range(9) for panel in both_metrics(n_rows=12, langs=langs, model=f"m{i}")]
-    panels = [panel._replace(rows=[row._replace(cells={}) for row in panel.rows]) for panel in panels]
-    pages = list(tve.draw_panels(panels, 2, "en"))
-    assert [len(figure.axes) for figure in pages] == [8, 8, 2]
-    for figure in pages:
-        assert (figure.get_size_inches() <= tve.PAGE).all()
-        assert "score × 100" in figure.texts[0].get_text()  # the notes
-    assert pages[1].axes[0].get_title() == "m4, macro-F1, registers of ≥ 10 texts"
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_ten_languages_have_the_width_of_a_readme_one_metric_above_the_other(seeds):
+    text = ("82.6 ±2.3", "70.6–90.4") if seeds > 1 else ("82.6", "70.6–90.4")
+    langs = [f"l{i}" for i in range(10)]
+    (figure,) = tve.draw_matrices(both_metrics(langs=langs, seeds=seeds, text=text), "en")
+    assert 8 < figure.get_size_inches()[0] < 10.5
+    first, second = (ax.get_position() for ax in figure.axes)
+    assert first.x0 == second.x0 and first.y0 > second.y1
+    titles = [ax.get_title() for ax in figure.axes]
+    assert titles[1] == "xlmr, accuracy (micro-F1)" + " (3 seeds)" * (seeds > 1)
+    assert not any("seeds" in text.get_text() for ax in figure.axes for text in ax.texts)
 
 
-def test_a_panel_larger_than_a_page_is_drawn_in_parts_that_lack_and_repeat_nothing():
-    panel = make_panel(n_rows=100, langs=[f"l{i}" for i in range(60)])
-    kept = [row._replace(cells={lang: row.cells[lang] for lang in ("l0", "l31", "l59")}) for row in panel.rows]
-    pages = list(tve.draw_panels([panel._replace(rows=kept)], 1, "en"))
-    axes = [ax for figure in pages for ax in figure.axes]
-    assert [ax.get_title()[-6:] for ax in axes] == [f" ({i}/4)" for i in (1, 2, 3, 4)]
-    shown = [text.get_text() for ax in axes for text in ax.texts]
-    assert shown.count("12.3–98.7") == 100 * 3 and shown.count("40.0–60.0") == 100  # cells and means
-    for figure in pages:
-        assert (figure.get_size_inches() <= tve.PAGE).all()
-    check_legible(pages[-1])
+def test_few_languages_have_their_metrics_beside_each_other_and_notes_below_each():
+    (figure,) = tve.draw_matrices(both_metrics(), "en")
+    first, second = (ax.get_position() for ax in figure.axes)
+    assert first.y0 == second.y0 and first.x1 < second.x0
+    notes = figure.axes[0].get_xlabel().replace("\n", " ")
+    assert "en LY (5)" in notes and notes.endswith("zero-shot mean of fi fr")
+    assert "LY" not in figure.axes[1].get_xlabel()
+    assert "score × 100" in figure.texts[1].get_text()
 
 
-def test_colours_are_of_the_scores_and_cells_with_too_few_texts_are_grey():
-    panel = make_panel(n_rows=1, langs=["en", "fi"])
-    cells = {"en": Cell(0.5), "fi": Cell(float("nan"))}
-    (figure,) = tve.draw_panels([panel._replace(rows=[panel.rows[0]._replace(cells=cells)])], 1, "en")
+def test_the_best_is_bold_those_not_told_apart_are_underlined_and_a_training_language_is_outlined():
+    cells = [
+        make_cell("en", "en", best="best", own=True, text=("90.1",)),
+        make_cell("fi", "en", best="tied", text=("88.2 ±1.1 †",)),
+        make_cell("fr", "en", text=("60.3",)),
+        make_cell(BASELINE, "en", "baseline", 0.1, ("10.4",)),
+    ]
+    matrix = make_matrix(["en", "fi", "fr"], ["en"])._replace(cells=pd.DataFrame(cells), zero_shot=[])
+    (figure,) = tve.draw_matrices([matrix], "en")
+    check_legible(figure)
     (ax,) = figure.axes
-    matrix, baseline, means = ax.collections
-    matrix.update_scalarmappable()
-    colours = matrix.get_facecolors()
-    assert colours[0] == pytest.approx(matrix.get_cmap()(0.5 / tve.SCALE_TOP))
+    weights = {text.get_text(): text.get_weight() for text in ax.texts if text.get_text()}
+    assert weights == {"90.1": "bold", "88.2 ±1.1 †": "normal", "60.3": "normal", "10.4": "normal"}
+    (outline,) = (patch for patch in ax.patches if isinstance(patch, Rectangle))
+    assert outline.get_window_extent().count_contains([ax.transData.transform((0.5, 0.5))])
+    (line,) = (found for found in ax.collections if len(found.get_paths()) == 1 and found.get_linewidth()[0] == 0.7)
+    score = next(text for text in ax.texts if text.get_text().startswith("88.2")).get_window_extent()
+    (start, y), (end, _) = ax.transData.transform(line.get_segments()[0])
+    assert start == pytest.approx(score.x0, abs=3) and end < (score.x0 + score.x1) / 2  # the score alone
+    assert score.y0 - 3 < y < score.y0 + score.height / 3
+
+
+def test_baseline_and_means_are_apart_and_too_few_texts_are_grey():
+    cells = [make_cell("en", "en"), make_cell("en", "fi", score=np.nan, text=("too few texts",))]
+    cells += [make_cell(BASELINE, lang, "baseline", 0.1, ("10.0",)) for lang in ("en", "fi")]
+    cells += [make_cell("en", MEAN, "mean", 0.4, ("40.0",))]
+    matrix = make_matrix(["en", "sv"], ["en", "fi"])._replace(cells=pd.DataFrame(cells), zero_shot=["fi"])
+    (figure,) = tve.draw_matrices([matrix], "en")
+    (ax,) = figure.axes
+    scores, baseline, means = ax.collections
+    scores.update_scalarmappable()
+    colours = scores.get_facecolors()
+    assert colours[0] == pytest.approx(scores.get_cmap()(0.5 / tve.SCALE_TOP))
     assert colours[1] == pytest.approx([0.93] * 3 + [1])
-    assert "too few\ntexts" in {text.get_text() for text in ax.texts}
-    assert baseline.get_array().shape == (1, 2) and means.get_array().shape == (1, 1)
+    assert np.ma.getmaskarray(scores.get_array())[1].all()  # sv was not evaluated
+    assert baseline.get_array().shape == (1, 2) and means.get_array().shape == (2, 1)
+    assert list(ax.get_xticks()) == [0.5, 1.5, 2.5 + tve.GAP] and list(ax.get_yticks()) == [0.5, 1.5, 2.5 + tve.GAP]
+    assert [text.get_text() for text in ax.get_yticklabels()][-1].replace("\n", " ") == "most frequent register"
+
+
+def test_many_models_are_split_into_pages_of_whole_models():
+    matrices = [matrix for i in range(5) for matrix in both_metrics(rows=[f"l{j}" for j in range(25)], model=f"m{i}")]
+    matrices = [
+        matrix._replace(columns=["en"] * 1, cells=matrix.cells[matrix.cells["column"] == "en"]) for matrix in matrices
+    ]
+    matrices = [matrix._replace(zero_shot=[], name=f"{matrix.name}{'x' * 60}") for matrix in matrices]
+    pages = list(tve.draw_matrices(matrices, "en"))
+    assert len(pages) > 1 and sum(len(figure.axes) for figure in pages) == 10
+    for figure in pages:
+        assert len(figure.axes) % 2 == 0 and (figure.get_size_inches() < tve.PAGE + 2).all()
+        assert "score × 100" in figure.texts[1].get_text()
+
+
+def test_a_matrix_larger_than_a_page_is_drawn_in_parts_that_lack_and_repeat_nothing():
+    matrix = make_matrix([f"l{i}" for i in range(100)], [f"l{i}" for i in range(60)])
+    kept = matrix.cells["column"].isin(["l0", "l31", "l59", MEAN])
+    pages = list(tve.draw_matrices([matrix._replace(cells=matrix.cells[kept])], "en"))
+    axes = [ax for figure in pages for ax in figure.axes]
+    assert [ax.get_title()[-6:].strip() for ax in axes] == [f"({i}/4)" for i in (1, 2, 3, 4)]
+    shown = [text.get_text() for ax in axes for text in ax.texts]
+    assert shown.count("40.1–60.2") == 100 * 3 and shown.count("30.3–50.3") == 100  # cells and means
+    for figure in pages:
+        assert (figure.get_size_inches() < tve.PAGE + 2).all()
+    check_legible(pages[-1])

@@ -19,13 +19,10 @@ and over a test set:
     precision    the mean of precision over the same registers as macro_f1
     recall       the mean of recall over the same registers as macro_f1
 
-What a model does with a register can't be told from two or three texts: macro_f1_10 leaves such registers
-out, and its interval (utils/scores/intervals.py) is narrow enough to be used. The texts it leaves out are still read:
-those predicted as one of its registers cost that register precision.
-
-A register without gold texts is left out of all means, even if some text was wrongly predicted
-as it: so every model is averaged over the same registers, and a stray prediction costs what it costs
-in the other registers' scores, not a whole register's zero. A register with gold texts that is never
+What a model does with a register can't be learnt from two or three texts: macro_f1_10 leaves such registers out, and
+its interval (utils/uncertainty.py) is narrow enough to be used. Their texts are still read: one that is predicted as
+another register costs that register precision. A register without gold texts is left out of all means, even if some
+text is predicted as it, so that every model is averaged over the same registers. One with gold texts that is never
 predicted has no precision of its own; in the mean it counts as 0. All scores lie in [0, 1].
 """
 
@@ -46,9 +43,8 @@ def count_confusions(gold: np.ndarray, predicted: np.ndarray, n_registers: int) 
 
     gold, predicted: label ids in [0, n_registers), one per text, in the same order; there is at least one.
     """
-    from sklearn.metrics import confusion_matrix  # here, for it takes a second: what is finished is skipped in less
-
-    return confusion_matrix(gold, predicted, labels=range(n_registers))
+    pairs = np.asarray(gold, dtype=np.int64) * n_registers + np.asarray(predicted, dtype=np.int64)
+    return np.bincount(pairs, minlength=n_registers**2).reshape(n_registers, n_registers)
 
 
 def register_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
@@ -64,7 +60,7 @@ def register_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def micro_f1(confusion: np.ndarray) -> float:
-    """Return the share of texts predicted right, in [0, 1]; nan without texts."""
+    """Return the share of texts predicted right; nan without texts."""
     total = confusion.sum()
     return float(np.trace(confusion) / total) if total else float("nan")
 

@@ -7,9 +7,7 @@ joined by "-" in the order given, and everything about it lies in two folders of
         train.json                one record per epoch
         run.json                  options, corpus, versions, weights' hash; written last: the run is finished
         predictions/LANG.tsv      one row per test text
-        cfm/LANG.json             confusion counts
-        eval/LANG.json            scores with their signature; written last: LANG is evaluated
-        eval.json                 all of eval/, put together; can always be rebuilt
+        eval/LANG.json            confusion counts, scores, their signature; written last: LANG is evaluated
         cfm.png, errors/LANG.tsv  drawn and listed by post_eval.py
         train.txt, eval.txt       logs of the submit scripts' jobs
         .lock                     who works on the run, while somebody does (utils/files/lock.py)
@@ -101,9 +99,6 @@ class Run(NamedTuple):
 
     def predictions(self, eval_lang: str) -> Path:
         return self.outputs / "predictions" / f"{eval_lang}.tsv"
-
-    def confusions(self, eval_lang: str) -> Path:
-        return self.outputs / "cfm" / f"{eval_lang}.json"
 
     def scores(self, eval_lang: str) -> Path:
         return self.outputs / "eval" / f"{eval_lang}.json"

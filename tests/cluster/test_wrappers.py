@@ -1,6 +1,5 @@
 """The shell scripts: a grid on this machine, single runs by hand, the environment they make."""
 
-import json
 import os
 import re
 import shlex
@@ -25,6 +24,10 @@ def bash(
     )
 
 
+def evaluated_langs(outputs: Path) -> list[str]:
+    return sorted(path.stem for path in (outputs / "eval").iterdir())
+
+
 @pytest.fixture
 def corpus(tmp_path) -> Path:
     """A copy of the sample corpus, to be changed."""
@@ -41,7 +44,7 @@ def test_a_grid_on_this_machine_goes_on_past_a_run_that_fails(project, corpus):
     evaluated = bash(project, "submit_eval_jobs.sh", *grid, "--", "--eval-lang", "sv", "ru")
     assert evaluated.stderr.endswith("submit_eval_jobs.sh: not done: eval-s/tiny-fi\n")
     for name in ("tiny-sv", "tiny-en-fr"):
-        assert sorted(json.loads((project / "outputs" / "s" / name / "eval.json").read_text())) == ["ru", "sv"]
+        assert evaluated_langs(project / "outputs" / "s" / name) == ["ru", "sv"]
     table = bash(project, "-c", "source utils/load_env.sh; python post_eval.py")
     title, header, *rows = table.stdout.split("\n\n")[1].splitlines()
     # no register of the sample corpus has ten test texts
@@ -89,8 +92,7 @@ def test_a_run_by_hand_from_any_folder(project, tmp_path):
     evaluated = bash(project, str(project / "run_eval.sh"), "tiny", "sv-fr", cwd=tmp_path)
     assert evaluated.returncode == 1  # most of the 19 eval_langs have no test file in the sample corpus
     assert "15 of 19 languages not evaluated" in evaluated.stderr
-    done = json.loads((project / "outputs" / "tiny-sv-fr" / "eval.json").read_text())
-    assert sorted(done) == ["en", "fr", "ru", "sv"]
+    assert evaluated_langs(project / "outputs" / "tiny-sv-fr") == ["en", "fr", "ru", "sv"]
 
 
 @pytest.mark.parametrize("script", ["run_train.sh", "run_eval.sh"])

@@ -54,7 +54,7 @@ def test_a_model_whose_record_is_gone_is_not_overwritten_unasked(train):
 def test_a_new_training_removes_old_evaluations(train):
     run = train("--num-epochs=1")
     drawn = [run.outputs / "cfm.png", run.outputs / "cfm.pdf", run.outputs / "errors" / "xx.tsv"]
-    for path in (run.scores("xx"), run.confusions("xx"), run.predictions("xx"), run.outputs / "eval.json", *drawn):
+    for path in (run.scores("xx"), run.predictions("xx"), *drawn):
         runs.write_text(path, "{}")
     train("--num-epochs=1", "--seed=1", "--overwrite")
     assert sorted(path.name for path in run.outputs.rglob("*")) == ["run.json", "train.json"]

@@ -69,8 +69,7 @@ def fork(work: Callable[[], int], go: tuple[int, int]) -> tuple[int, Path]:
 def one_round(root: Path, outputs: Path, expected: dict[str, str]) -> tuple[int, int, int]:
     """Return the numbers of results lost, processes ended wrongly, files left."""
     names = [*NAMES, f"--corpus-path={root / 'corpus'}", "--eval-lang"]
-    together = ["outputs/tiny-en/eval.json", "outputs/tiny-en/cfm.png", "outputs/tve*", "outputs/per*"]
-    remove(root, [f"outputs/tiny-en/*/{lang}.*" for lang in LANGS] + together)
+    remove(root, ["outputs/*.*", "outputs/tiny-en/cfm.png", *(f"outputs/tiny-en/*/{lang}.*" for lang in LANGS)])
     go = os.pipe()
     jobs = [fork(lambda lang=lang: evaluate.main([*names, lang]), go) for lang in [*LANGS, LANGS[0]]]
     jobs.append(fork(lambda: post_eval.main([f"--base-dir={outputs}", "--jobs=1"]), go))

@@ -91,9 +91,8 @@ def measure_way(args: argparse.Namespace, way: str) -> dict[str, Any]:
     if args.what == "evaluate" and way == "ours":
         options = ["--eval-lang", *args.langs, "--overwrite", f"--threads={args.threads}", *args.rest]
         seconds, _, memory = timed(args, "evaluate.py", *args.run, f"--max-length={args.max_length}", *options)
-        scores = json.loads((runs.run_paths("x", args.langs[:1], SUBFOLDER).outputs / "eval.json").read_text())
-        precision = scores[args.langs[0]]["signature"]["precision_used"]
-        return {"seconds": seconds, "memory": memory, "precision": precision}
+        scores = json.loads(runs.run_paths("x", args.langs[:1], SUBFOLDER).scores(args.langs[0]).read_text())
+        return {"seconds": seconds, "memory": memory, "precision": scores["signature"]["precision_used"]}
     if way == "process":
         parts = [measure(args, way, [lang]) for lang in args.langs]
         return {"seconds": sum(part["seconds"] for part in parts), "memory": max(part["memory"] for part in parts)}

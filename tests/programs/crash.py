@@ -92,13 +92,13 @@ PROGRAMS = {
     ),
     "evaluate": Program(
         ["evaluate.py", "--model-name=tiny", "--train-langs=sv", "--eval-lang", "fr", "ru", "sv"],
-        [f"outputs/tiny-sv/{kind}/{lang}.*" for kind in ("predictions", "cfm", "eval") for lang in ("fr", "ru", "sv")],
+        [f"outputs/tiny-sv/{kind}/{lang}.*" for kind in ("predictions", "eval") for lang in ("fr", "ru", "sv")],
         ["outputs/tiny-sv/*/.*.tmp", "outputs/tiny-sv/predictions/fr.tsv", "outputs/tiny-sv/.*.tmp"],
         prepare_evaluation,
     ),
     "post_eval": Program(
         ["post_eval.py", "--base-dir=outputs/grid", "--jobs=2"],
-        ["outputs/grid/tve*", "outputs/grid/per*", "outputs/grid/*/cfm.png", "outputs/grid/*/errors"],
+        ["outputs/grid/*.*", "outputs/grid/*/cfm.png", "outputs/grid/*/errors"],
         ["outputs/grid/**/.*.tmp"], prepare_grid,
     ),
     "download_model": Program(
@@ -236,7 +236,7 @@ def crash(name: str, project: Path, rounds: int, rng: random.Random, counts: Cou
                 else:
                     fault("traceback", number, out)
             kept, newest = snapshot(project, everything), newest_steps(project)
-            gone = [path for path in before if kept.get(path) != before[path] and not path.endswith("eval.json")]
+            gone = [path for path in before if kept.get(path) != before[path]]
             gone += [run for run, step in saved.items() if newest.get(run, 0) < step]
             if gone:
                 fault("lost", number, f"{gone}\n{out}")

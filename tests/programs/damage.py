@@ -118,4 +118,4 @@ def named(told, script, file, remedy):
     lines = [line for line in lines if line != "nothing was submitted" and "damaged files were passed over" not in line]
     assert code == 1 and len(lines) == 1, (script, lines)
     assert file in lines[0] and remedy in lines[0], (script, lines)
-    assert lines[0].isprintable() and ": expected " in lines[0]
+    assert lines[0].isprintable()

@@ -1,14 +1,17 @@
 """Write the results of a full grid with random predictions, to try and time post_eval.py on.
 
-    python tests/programs/make_grid.py FOLDER [--models 3] [--texts 400]
+    python tests/programs/make_grid.py FOLDER                                     42 runs x 19 languages
+    python tests/programs/make_grid.py FOLDER --trainings 200 --languages 20      600 runs x 20 languages
 
-Writes the files of 3 models x 14 training mixes x 19 evaluation languages, as finetune.py and
-evaluate.py write them, to FOLDER/MODEL-LANGS/. No model is trained; a file says so: made.txt.
+Writes the files of each model, list of training languages and evaluation language, as finetune.py and evaluate.py
+write them, to FOLDER/MODEL-LANGS/. No model is trained; a file says so: made.txt.
 """
 
 import argparse
 import csv
+import hashlib
 import io
+import itertools
 import sys
 from pathlib import Path
 
@@ -42,26 +45,30 @@ LANGS = [
     "ur",
     "zh",
 ]
+MORE_LANGS = ["it", "pl", "cs", "vi", "el"]
 
 
 def make_run(folder: Path, model: str, mix: str, langs: list[str], n_texts: int, rng: np.random.Generator) -> None:
     """Write one run with random predictions, right with a probability of 0.5 to 0.9 by language."""
+    weights = hashlib.sha256(str(folder).encode()).hexdigest()
     train = {lang: dict.fromkeys(REGISTERS, 0) for lang in mix.split("-")}
     for counts in train.values():
         counts.update(zip(REGISTERS, rng.integers(20, 400, len(REGISTERS)).tolist(), strict=True))
     for lang in langs:
-        make_evaluation(folder, model, mix, lang, n_texts, rng)
+        make_evaluation(folder, model, mix, lang, n_texts, rng, weights)
     record = {
         "model_name": model,
         "train_langs": mix.split("-"),
         "subfolder": "",
-        "weights_sha256": "made",
+        "weights_sha256": weights,
         "corpus": {"path": "", "train": train},
     }
     runs.write_json(folder / "run.json", record)
 
 
-def make_evaluation(folder: Path, model: str, mix: str, lang: str, n_texts: int, rng: np.random.Generator) -> None:
+def make_evaluation(
+    folder: Path, model: str, mix: str, lang: str, n_texts: int, rng: np.random.Generator, weights: str
+) -> None:
     shares = np.random.default_rng(LANGS.index(lang) if lang in LANGS else 99).dirichlet(np.ones(len(REGISTERS)))
     gold = np.random.default_rng(1).choice(len(REGISTERS), n_texts, p=shares)  # the same texts for every run
     logits = rng.normal(size=(n_texts, len(REGISTERS)))
@@ -76,15 +83,15 @@ def make_evaluation(folder: Path, model: str, mix: str, lang: str, n_texts: int,
         writer.writerow([row, REGISTERS[g], REGISTERS[p], *(f"{value:.6f}" for value in values)])
     run = runs.Run(folder.name, folder, folder)
     runs.write_text(run.predictions(lang), table.getvalue())
-    counts = {"eval_lang": lang, "registers": REGISTERS, "rows": "gold", "columns": "predicted"}
-    runs.write_json(run.confusions(lang), {**counts, "counts": confusion.tolist()})
     names = {"model_name": model, "train_langs": mix.split("-"), "eval_lang": lang}
     scores = {
         "eval_lang": lang,
         "n": n_texts,
         "metrics": metrics.all_metrics(confusion),
-        "sha256": {"predictions": runs.sha256_of(run.predictions(lang)), "cfm": runs.sha256_of(run.confusions(lang))},
-        "signature": {**names, "weights_sha256": "made", "test_sha256": f"made-{lang}"},
+        "registers": REGISTERS,
+        "counts": confusion.tolist(),
+        "predictions_sha256": runs.sha256_of(run.predictions(lang)),
+        "signature": {**names, "weights_sha256": weights, "test_sha256": f"made-{lang}"},
     }
     runs.write_json(run.scores(lang), scores)
 
@@ -93,12 +100,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--models", type=int, default=3, choices=(1, 2, 3))
-    parser.add_argument("--texts", type=int, default=400)
+    parser.add_argument("--texts", type=int, default=400, help="of each evaluation language (default: 400)")
+    parser.add_argument("--trainings", type=int, default=len(MIXES), help="of each model, at most 1159 (default: 14)")
+    parser.add_argument("--languages", type=int, default=len(LANGS), help="to evaluate on, at most 24 (default: 19)")
     args = parser.parse_args()
     rng = np.random.default_rng(0)
+    langs = [*LANGS, *MORE_LANGS][: args.languages]
+    # the usual ones first, then one language, two or three of all
+    several = ("-".join(names) for size in (1, 2, 3) for names in itertools.combinations(LANGS, size))
+    mixes = list(dict.fromkeys([*MIXES, *several]))[: args.trainings]
     for model in MODELS[: args.models]:
-        for mix in MIXES:
-            make_run(args.folder / f"{model}-{mix}", model, mix, LANGS, args.texts, rng)
+        for mix in mixes:
+            make_run(args.folder / f"{model}-{mix}", model, mix, langs, args.texts, rng)
     runs.write_text(args.folder / "made.txt", "Made by tests/programs/make_grid.py: random predictions, no model.\n")
 
 

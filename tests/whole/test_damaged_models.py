@@ -50,7 +50,7 @@ def test_a_finished_model_is_the_one_that_was_trained(copy, told, file, damage):
     else:
         for script in ("finetune", "plan"):
             named(told, script, f"models/tiny-en/{file}", ANEW)
-    assert json.loads((copy / "outputs" / "tiny-en" / "eval.json").read_text()).keys() == {"en", "fr"}
+    assert {path.stem for path in (copy / "outputs" / "tiny-en" / "eval").iterdir()} == {"en", "fr"}
 
 
 def test_a_model_of_an_earlier_version_is_known_by_its_weights_alone(copy, told):

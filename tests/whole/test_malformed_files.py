@@ -13,9 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import evaluate
-from utils import corpus_load
+from utils import corpus_load, results
 from utils.corpus_load import CorpusError, load_registers, read_file
-from utils.scores import errors, results
 
 LOADS = {  # what reg_abbv.json holds; the registers it defines, in order
     "plain": (b'{"OP": "opinion", "IN": "information"}', ["OP", "IN"]),
@@ -228,13 +227,14 @@ def test_a_corpus_that_cannot_be_read_any_more_leaves_the_errors_without_texts(t
     run = train("--num-epochs=1")
     names = ["--model-name=tiny", "--train-langs", "en", f"--corpus-path={corpus}"]
     assert evaluate.main([*names, "--eval-lang", "en"]) == 0
-    [evaluated], _ = results.find_runs([root / "outputs"])
+    frame, _ = results.read_results([root / "outputs"])
+    [evaluated] = results.evaluations(frame).itertuples()
     test_file = corpus / "corpus" / "test" / "en.tsv"
     for make in (a_folder, a_pipe, a_broken_link, lambda path: path.write_text("register\ttext\n")):
         test_file.unlink()
         make(test_file)
-        errors._test_texts.cache_clear()
-        errors.write_errors(evaluated, "en")
+        results._test_texts.cache_clear()
+        results.write_errors(evaluated)
         rows = (run.outputs / "errors" / "en.tsv").read_text().splitlines()
         assert len(rows) > 1 and all(row.endswith("\t") for row in rows[1:])
         shutil.rmtree(test_file) if test_file.is_dir() else None

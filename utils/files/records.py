@@ -159,9 +159,9 @@ def begun_by_this_job(run: Run) -> bool:
 def start_anew(run: Run) -> None:
     """Remove all that an earlier training of this run left, its evaluations too; what says "finished" goes first."""
     (run.outputs / "run.json").unlink(missing_ok=True)
-    for folder in ("eval", "cfm", "predictions", "errors"):  # scores first: they say "done"
+    for folder in ("eval", "predictions", "errors"):  # scores first: they say "done"
         shutil.rmtree(run.outputs / folder, ignore_errors=True)
-    for file in [run.outputs / "eval.json", *run.outputs.glob("cfm*.*"), run.outputs / "train.json"]:
+    for file in [*run.outputs.glob("cfm*.*"), run.outputs / "train.json"]:
         file.unlink(missing_ok=True)
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     for path in run.models.glob("*"):  # folders in it are other runs', if it is a --subfolder too

@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from utils import metrics, runs
+from utils import metrics, runs, uncertainty
+from utils.labels import METRICS, label, markdown
 from utils.runs import Run
-from utils.scores import intervals
-from utils.scores.labels import METRICS, label, markdown_row
 
 
 def model_card(
@@ -22,7 +21,8 @@ def model_card(
     validation = best["validation"]
     n_validation = sum(sum(counts.values()) for counts in report["validation"].values())
     confusion = np.array(validation["confusion"])
-    bounds, found = intervals.intervals(confusion), metrics.all_metrics(confusion)
+    found = metrics.all_metrics(confusion)
+    bounds = {name: [ends[0] for ends in uncertainty.intervals(confusion[None], name)] for name in found}
     scores = [
         [
             label(METRICS, name, "en"),
@@ -78,4 +78,5 @@ languages. They say nothing about other languages: evaluate.py measures those, e
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:
-    return "\n".join(map(markdown_row, [header, ["---"] * len(header), *rows]))
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(map(markdown, line)) + " |" for line in lines)

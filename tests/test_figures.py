@@ -1,0 +1,87 @@
+"""Style, fonts and lines of figures, and that they are the same bytes whatever the user's settings."""
+
+import io
+import warnings
+
+import matplotlib
+import pytest
+import test_cfm
+from matplotlib import font_manager
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from utils import figures
+
+SCRIPTS = {"Chinese": "新闻", "Devanagari": "क्षेत्रीय", "Arabic": "أخبار", "Thai": "ข่าว"}
+
+
+@pytest.fixture(autouse=True)
+def usual_style(monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(font_manager.fontManager, "ttflist", list(font_manager.fontManager.ttflist))
+        yield
+    matplotlib.rcdefaults()
+
+
+def draw(*names):
+    figure = Figure()
+    for name in names:
+        figure.text(0.5, 0.5, name)
+    FigureCanvasAgg(figure).draw()
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_an_installed_font_with_the_characters_is_used(script, caplog):
+    figures.use_style([SCRIPTS[script], "IN"])
+    if caplog.text:
+        pytest.skip(f"no font for {script} is installed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        draw(SCRIPTS[script])
+
+
+def test_a_font_that_matplotlib_has_not_listed_is_found(monkeypatch, caplog):
+    # DejaVu Sans is replaced by a font that lacks the letter, which another of matplotlib's own has
+    own = font_manager.findfont("DejaVu Sans Mono")
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: ["/gone.ttf", own])
+    monkeypatch.setattr(font_manager, "findfont", lambda name: matplotlib.get_data_path() + "/fonts/ttf/cmr10.ttf")
+    font_manager.fontManager.ttflist[:] = []
+    figures.use_style(["ж"])
+    assert not caplog.text
+    assert matplotlib.rcParams["font.family"] == ["DejaVu Sans", "DejaVu Sans Mono"]
+    assert [entry.fname for entry in font_manager.fontManager.ttflist] == [own]
+
+
+def test_without_a_font_one_line_says_which_to_install_and_no_warning_follows(monkeypatch, caplog):
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: [])
+    with warnings.catch_warnings(record=True) as caught:
+        figures.use_style(["新闻", "समाचार", "IN"])
+        draw("新闻", "समाचार")
+    assert not caught
+    (line,) = caplog.messages
+    assert "no installed font has" in line and "新 闻" in line
+    assert "install Noto Sans" in line and "fonts-noto-core" in line and "fonts-noto-cjk" in line
+
+
+@pytest.mark.parametrize("kind", ["png", "pdf", "svg"])
+def test_the_same_input_gives_the_same_bytes_whatever_the_users_settings(kind):
+    def draw_bytes():
+        figures.use_style(["IN"])
+        (figure,) = test_cfm.draw(test_cfm.make_rows(["IN", "OP", "LY"], ["en", "fi"], ("en", "fi")))
+        file = io.BytesIO()
+        no_date = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
+        figure.savefig(file, format=kind, metadata=no_date[kind])
+        return file.getvalue()
+
+    usual = draw_bytes()
+    matplotlib.rcParams |= {"font.size": 30, "axes.facecolor": "red", "savefig.dpi": 50, "savefig.bbox": "tight"}
+    assert draw_bytes() == usual
+
+
+def test_lines_are_broken_after_spaces_and_marks_and_words_stay_whole():
+    width = figures.text_width("Information/", 7)
+    assert figures.wrapped("Information/Explanation", width, 7) == "Information/\nExplanation"
+    assert figures.wrapped("of the row", 5, 7) == "of the row"
+    assert figures.wrapped("x" * 40, 1, 7) == "x" * 40
+    assert figures.wrapped("a b c d", 0.01, 7).count("\n") == 3
+    assert figures.wrapped("a b c d", 0.01, 7, 2).count("\n") == 1  # rather wider than in more lines

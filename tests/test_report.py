@@ -1,0 +1,387 @@
+"""report.html: what it prints is what the files hold; it is escaped, complete by itself, and no larger than it says."""
+
+import base64
+import hashlib
+import html
+import json
+import os
+import re
+import shlex
+import string
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import REGISTERS
+from make_grid import make_run
+
+import evaluate
+import post_eval
+from utils import labels, metrics, report, results, runs, tables
+
+LANGS = ["en", "fi", "fr", "sv"]
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
+DRAWN = ["macro_f1_10", "micro_f1"]
+R = ["IN", "OP", "LY"]
+
+
+def write_page(path, *base_dirs, lang="en", n_texts=0):
+    """Write the page on all runs of the base dirs; return it, the frame and the matrices."""
+    frame, _ = results.read_results(list(base_dirs))
+    matrices = tables.make_matrices(frame, DRAWN, len(base_dirs), lang)
+    report.write_report(path, frame, matrices, lang, n_texts)
+    return path.read_text(encoding="utf-8"), frame, matrices
+
+
+def article_of(page, anchor):
+    return re.search(rf"<article id={re.escape(anchor)} .*?</article>", page, re.DOTALL)[0]
+
+
+def text_of(markup):
+    return " ".join(html.unescape(re.sub("<[^>]*>", " ", markup)).split())
+
+
+def write_run(folder, train_langs, answers, weights=None, signature=None, facts=None, **record):
+    """Write a run whose answers are given: answers: language -> gold and predicted registers, of R."""
+    run, weights = runs.Run(folder.name, folder, folder), weights or str(folder)
+    for lang, (gold, predicted) in answers.items():
+        sure = [0.5 + i / 1000 for i in range(len(gold))]
+        lines = ["\t".join(["row", "gold", "predicted", *R])]
+        for i, (g, p) in enumerate(zip(gold, predicted, strict=True)):
+            lines.append("\t".join([str(i + 1), g, p, *(f"{sure[i] if r == p else 0.1:.6f}" for r in R)]))
+        runs.write_text(run.predictions(lang), "\n".join(lines) + "\n")
+        counts = metrics.count_confusions([R.index(g) for g in gold], [R.index(p) for p in predicted], len(R))
+        scores = {
+            "eval_lang": lang,
+            "registers": R,
+            "counts": counts.tolist(),
+            "metrics": metrics.all_metrics(counts),
+            "predictions_sha256": runs.sha256_of(run.predictions(lang)),
+            "signature": {"weights_sha256": weights, "test_sha256": f"made-{lang}", "max_length": 64}
+            | (signature or {}),
+        }
+        runs.write_json(run.scores(lang), scores | (facts or {}))
+    names = {"model_name": "tiny", "train_langs": train_langs, "subfolder": "", "weights_sha256": weights}
+    corpus = {"path": "", "train": {lang: {"IN": 5} for lang in train_langs}}
+    runs.write_json(folder / "run.json", names | {"settings": {"max_length": 64}, "corpus": corpus} | record)
+
+
+def answers(*correct, n=40):
+    """n texts of each register, of which so many of each are predicted right, and the rest as the next register."""
+    gold = [r for r in R for _ in range(n)]
+    return gold, [R[(k + (i >= right)) % 3] for k, right in enumerate(correct) for i in range(n)]
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory):
+    """One model on en, fi and both, evaluated on four languages with random predictions: page, frame, matrices."""
+    base_dir = tmp_path_factory.mktemp("grid") / "outputs"
+    rng = np.random.default_rng(0)
+    for mix in ("en", "fi", "en-fi"):
+        make_run(base_dir / f"xlmr-{mix}", "xlmr", mix, LANGS, 200, rng)
+    return write_page(base_dir / "report.html", base_dir)
+
+
+def test_the_policy_allows_the_style_and_the_script_in_the_page_and_nothing_else(grid):
+    page = grid[0]
+    policy = html.unescape(re.search(r'Content-Security-Policy" content="([^"]+)"', page)[1])
+    allowed = dict(part.split(" ", 1) for part in policy.split("; "))
+    for kind in ("style", "script"):
+        (content,) = re.findall(rf"<{kind}>(.*?)</{kind}>", page, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert allowed.pop(f"{kind}-src") == f"'sha256-{digest}'"
+    assert set(allowed.values()) == {"'none'"} and "default-src" in allowed
+    markup = re.sub(r"<(style|script)\b.*?</\1>", "", page, flags=re.DOTALL)
+    assert not re.search(r"""\s(style|on\w+|src|srcset)\s*=|<(link|iframe|img|object|base|form)\b|https?:""", markup)
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    assert script.count("\n") <= 80
+
+
+def test_the_same_input_gives_the_same_bytes_and_another_language_other_words(grid, tmp_path):
+    page, frame, _ = grid
+    base_dir = frame["base_dir"].iloc[0]
+    assert write_page(tmp_path / "again.html", base_dir)[0] == page
+    french = write_page(tmp_path / "fr.html", base_dir, lang="fr")[0]
+    assert 'lang="fr"' in french and labels.PAGE["title"][1] in french.replace("\u00a0", " ")
+    assert "le registre le plus fréquent à lui seul donne" in french and not re.search(r"<td>\d+\.\d", french)
+
+
+def test_every_cell_is_in_it_digit_for_digit_and_leads_to_its_evaluation(grid):
+    page, _, matrices = grid
+    for matrix in matrices:
+        section = page.split(f'data-metric="{matrix.metric}">')[1].split("</section>")[0]
+        cells = re.findall(r"<td class=\"[^\"]*\">(.*?)</td>", section, re.DOTALL)
+        printed = {(text_of(one), (re.search(r'href="#([^"]*)"', one) or [None, None])[1]) for one in cells}
+        for cell in matrix.cells.itertuples():
+            href = f"xlmr-{cell.row}/{cell.column}" if cell.kind == "cell" else None
+            assert (" ".join(cell.text), href) in printed
+            if cell.best:
+                score = cell.text[0].split()[0]
+                assert f"<{'b' if cell.best == 'best' else 'u'}>{score}</" in section
+
+
+def test_every_link_leads_to_one_place(grid):
+    page = grid[0]
+    ids = re.findall(r'\sid="?([^\s">]+)', page)
+    links = re.findall(r'\shref="?#([^\s">]+)', page)
+    assert len(ids) == len(set(ids)) and set(links) <= set(ids)
+    assert len([link for link in set(links) if re.search(r"\?\w+/\w+$", link)]) > 100
+
+
+def test_an_evaluation_is_that_of_its_files(grid):
+    page, frame, _ = grid
+    for row in results.evaluations(frame).itertuples():
+        article = article_of(page, f"{row.path}/{row.eval_lang}")
+        errors = results.read_errors(row)
+        pairs = re.findall(r"<dt id=\S+\?(\w+)/(\w+)>[^(]+\((\d+)\)<dd>(.*)", article)
+        assert sum(int(n) for _, _, n, _ in pairs) == len(errors) == row.n - np.trace(row.counts)
+        for gold, predicted, n, listed in pairs:
+            of_pair = errors[(errors["gold"] == gold) & (errors["predicted"] == predicted)]
+            expected = [f"{e.row} ({e.probability:.2f})" for e in of_pair.itertuples()]
+            assert listed.split(", ") == expected and len(expected) == int(n)
+            assert row.counts[row.registers.index(gold), row.registers.index(predicted)] == int(n)
+            assert f"#{row.path}/{row.eval_lang}?{gold}/{predicted}>" in article.split("<dl class=errors>")[0]
+        baseline = metrics.all_metrics(tables.majority_baseline(row.counts))
+        for metric, score in metrics.all_metrics(row.counts).items():
+            line = re.search(rf"<th scope=row>{re.escape(labels.METRICS[metric][0])}<td>(.*)", article)[1]
+            assert line.split("<td>")[0] == f"{100 * score:.1f}" and line.endswith(f"{100 * baseline[metric]:.1f}")
+
+
+def test_comparisons_are_those_of_the_tables_in_both_directions(grid):
+    page, frame, matrices = grid
+    assert page.count("<tr class=this>") == 12
+    for k, matrix in enumerate(matrices):
+        cells = {(cell.row, cell.column): cell for cell in matrix.cells.itertuples()}
+        for a in matrix.rows:
+            for lang in LANGS:
+                table = article_of(page, f"xlmr-{a}/{lang}").split("<table class=compared")[1].split("</table>")[0]
+                for b in (row for row in matrix.rows if row != a):
+                    found = re.search(rf">{b}</a><td>(.*)", table)[1].split("<td>")[4 * k : 4 * k + 4]
+                    one = results.compare(cells[a, lang].rows, cells[b, lang].rows, matrix.metric)
+                    low, high = (labels.signed(100 * one[end], 1, "en") for end in ("low", "high"))
+                    assert found[1] == f"{labels.signed(100 * one['difference'], 1, 'en')} ({low} to {high})"
+                    assert html.unescape(found[2]) == labels.p_value(one["p"], "en")
+                    assert (found[3] == "more than chance") == (one["p"] * 2 < 0.05)
+                    if cells[a, lang].best == "best":
+                        assert (cells[b, lang].best == "tied") == found[3].startswith("may be chance")
+
+
+def test_the_finding_and_what_it_is_compared_with(tmp_path):
+    write_run(tmp_path / "tiny-en", ["en"], {"en": answers(40, 39, 38), "fr": answers(30, 30, 30)})
+    write_run(tmp_path / "tiny-fr", ["fr"], {"en": answers(20, 20, 20), "fr": answers(30, 30, 30)})
+    page = text_of(article_of(write_page(tmp_path / "r.html", tmp_path)[0], "tiny-fr/en"))
+    assert re.search(
+        r"50\.0, worse than en by 47\.5 points \(\d\d\.\d to \d\d\.\d\), more than chance; the most frequent register "
+        r"alone has 16\.7 \(macro-F1", page,
+    )  # fmt: skip
+    page = (tmp_path / "r.html").read_text()
+    assert "97.5, the best of 2, ahead of fr by 47.5 points" in article_of(page, "tiny-en/en")
+    assert "75.0, with the same answers to all texts as en;" in article_of(page, "tiny-fr/fr")
+
+
+def test_one_training_against_several_is_compared_for_other_texts_alone(tmp_path):
+    for seed, right in (("s1", 30), ("s2", 34), ("s3", 38)):
+        write_run(tmp_path / seed / "tiny-en", ["en"], {"fr": answers(right, right, right)})
+    write_run(tmp_path / "s1" / "tiny-fr", ["fr"], {"fr": answers(20, 20, 20)})
+    page, _, (matrix, _) = write_page(tmp_path / "r.html", *(tmp_path / seed for seed in ("s1", "s2", "s3")))
+    article = text_of(article_of(page, "s1/tiny-fr/fr"))
+    scores = {cell.row: cell.score for cell in matrix.cells.itertuples() if cell.column == "fr"}
+    points = f"{100 * (scores['en'] - scores['fr']):.1f}"
+    assert f"50.0, worse than en by {points} points" in article and "more than chance, for other texts alone" in article
+    assert "Other trainings of this cell: s2/tiny-en 85.0 s3/tiny-en 95.0" in text_of(article_of(page, "s1/tiny-en/fr"))
+
+
+def test_predictions_that_are_gone(tmp_path):
+    write_run(tmp_path / "tiny-en", ["en"], {"en": answers(40, 39, 38)})
+    write_run(tmp_path / "tiny-fr", ["fr"], {"en": answers(20, 20, 20)})
+    (tmp_path / "tiny-fr" / "predictions" / "en.tsv").unlink()
+    page = text_of(article_of(write_page(tmp_path / "r.html", tmp_path)[0], "tiny-fr/en"))
+    assert "predictions gone, more than chance by the intervals" in page and "the errors can’t be listed" in page
+
+
+# ---- warnings ----
+
+
+def warnings_of(page, anchor):
+    found = re.search(r"<ul class=warnings>(.*?)</ul>", article_of(page, anchor), re.DOTALL)
+    entries = re.findall(r"<li(?: class=(\w+))?>([^<]*)", found[1] if found else "")
+    return [(kind, text_of(text)) for kind, text in entries]
+
+
+def test_what_makes_a_score_void_is_the_first_warning(tmp_path):
+    write_run(tmp_path / "tiny-en", ["en"], {"en": answers(40, 40, 40), "fr": (["IN"] * 30 + ["OP"] * 20, ["IN"] * 50)})
+    write_run(tmp_path / "tiny-fr", ["fr"], {"en": answers(40, 40, 0), "fr": (["IN"] * 30 + ["OP"] * 20, ["OP"] * 50)})
+    write_run(tmp_path / "tiny-sv", ["sv"], {"en": answers(10, 10, 10)})
+    page, _, (matrix, _) = write_page(tmp_path / "r.html", tmp_path)
+    assert warnings_of(page, "tiny-en/en") == []
+    assert warnings_of(page, "tiny-en/fr")[:2] == [
+        ("grave", "predicts one register for every text: IN"),
+        ("grave", "no better than always predicting the most frequent register: accuracy 60.0, against 60.0"),
+    ]
+    assert warnings_of(page, "tiny-sv/en") == [
+        ("grave", "no better than always predicting the most frequent register: accuracy 25.0, against 33.3")
+    ]
+    assert warnings_of(page, "tiny-fr/en") == [("grave", "never predicts some registers: LY (40)")]
+    marks = {(cell.row, cell.column): cell.mark for cell in matrix.cells.itertuples() if cell.kind == "cell"}
+    assert "<i>↓</i>" in page and marks["sv", "en"] == marks["en", "fr"][:1] == "↓"
+
+
+def test_it_warns_of_what_the_files_say(tmp_path):
+    gold = ["IN"] * 20 + ["OP"] * 9
+    predicted = ["IN"] * 20 + ["OP"] * 8 + ["LY"]
+    facts = {"several_registers": ["test/en.tsv:3 IN, test/en.tsv:9 OP"], "over_max_length": 0.75}
+    corpus = {"path": "", "train": {}, "files": {"test/en.tsv": "another"}, "several_registers": ["train/fr.tsv:1"]}
+    for name in ("en", "fi", "fr"):
+        length = {"signature": {"max_length": 32}} if name == "fr" else {}
+        write_run(
+            tmp_path / f"tiny-{name}", [name], {"en": (gold, predicted)}, facts=facts, corpus=corpus,
+            beats_largest_register=False, **length,
+        )  # fmt: skip
+    runs.write_json(tmp_path / "tiny-fr" / "train.json", [{"learning_rate": 1e-4}, {"learning_rate": 5e-5}])
+    page = write_page(tmp_path / "r.html", tmp_path)[0]
+    warned = warnings_of(page, "tiny-fr/en")
+    starts = [
+        "not comparable with the rest of its matrix: max_length 32, not 64", "not the test file of the training",
+        "learnt nothing", "training stopped before its planned end (--patience): after 2 epochs",
+        "test texts under several registers", "training texts under several registers", "most texts are read only in",
+        "few test texts, so the intervals are wide: 29", "registers of fewer than 10 gold texts: OP (9)",
+    ]  # fmt: skip
+    assert [text.startswith(start) for (_, text), start in zip(warned, starts, strict=True)] == [True] * 9
+    assert [kind for kind, _ in warned] == ["grave"] * 2 + [""] * 5 + ["slight"] * 2
+    assert "not comparable with the others" in text_of(article_of(page, "tiny-fr/en"))
+    overview = page.split('<section id="warnings"')[1].split("</section>")[0]
+    assert "OP (9): tiny-en → en , tiny-fi → en , tiny-fr → en" in text_of(overview)
+    assert " --max-length 32" in page.split("<h3 id=tiny-fr/en?d>")[1].split("</dl>")[0]
+
+
+# ---- registers ----
+
+
+def view_of(base_dirs):
+    frame, _ = results.read_results(base_dirs)
+    matrix = tables.make_matrices(frame, ["micro_f1"], len(base_dirs), "en")[0]
+    return report._registers(matrix, results.evaluations(frame))
+
+
+def test_figures_of_a_register_belong_together_and_a_training_counts_once(tmp_path):
+    good, worse = answers(40, 40, 40), answers(20, 40, 40)
+    for seed in ("s1", "s2", "s3"):
+        write_run(tmp_path / seed / "tiny-en", ["en"], {"en": good, "fr": worse, "sv": good})
+    write_run(tmp_path / "s1" / "tiny-fr", ["fr"], {"en": good, "fr": good, "sv": worse})
+    write_run(tmp_path / "s1" / "tiny-sv", ["sv"], {"en": worse, "fr": good, "sv": good})
+    view = view_of([tmp_path / seed for seed in ("s1", "s2", "s3")])
+    rows = {register: values for _, register, *values in view["suffers"]}
+    trained, without, lower, both = rows["IN"]
+    # F1 of IN is 20 / 30 in worse, once of two zero-shot trainings in each language
+    assert (trained, without) == (1.0, round((1 + 2 / 3) / 2, 3)) and lower == both == ["en", "fr", "sv"]
+    assert [difference for difference, register, *_ in view["suffers"] if register == "IN"] == [without - trained]
+    # a quarter of the texts on average over the trainings, or a sixth of one of three
+    assert {(gold, predicted) for _, _, gold, predicted, *_ in view["confused"]} == {("IN", "OP")}
+    ((_, _, _, _, n, where),) = view["confused"]
+    assert n == 3 and [round(share, 3) for share, *_ in where] == [round(0.5 / 3, 3)] * 3
+
+
+def test_a_model_that_has_learnt_nothing_says_nothing_of_the_registers(tmp_path):
+    good = answers(38, 38, 38)
+    for lang in ("en", "fr"):
+        write_run(tmp_path / f"tiny-{lang}", [lang], {"en": good, "fr": good})
+    before = view_of([tmp_path])
+    gold = good[0]
+    write_run(tmp_path / "tiny-fi", ["fi"], {lang: (gold, ["IN"] * len(gold)) for lang in ("en", "fr")})
+    silent = [p if p != "LY" else "OP" for p in gold]
+    write_run(tmp_path / "tiny-sv", ["sv"], {lang: (gold, silent) for lang in ("en", "fr")})
+    view = view_of([tmp_path])
+    assert view["suffers"] == before["suffers"] and view["confused"] == before["confused"] == []
+    assert [row.path for row in view.pop("left_out")] == ["tiny-fi"] * 2 + ["tiny-sv"] * 2
+    assert "Left out (4)" in write_page(tmp_path / "r.html", tmp_path)[0]
+
+
+def test_without_registers_of_ten_texts_nothing_can_be_said(tmp_path):
+    few = answers(8, 8, 8, n=9)
+    for lang in ("en", "fr"):
+        write_run(tmp_path / f"tiny-{lang}", [lang], {"en": few, "fr": few})
+    page = text_of(write_page(tmp_path / "r.html", tmp_path)[0].split('<section id="registers"')[1])
+    assert "suffer from zero-shot: nothing can be said" in page
+    assert "registers are confused: nothing can be said" in page and "none are" not in page
+
+
+# ---- texts, names, size, commands ----
+
+
+@pytest.fixture
+def with_corpus(tmp_path, write_corpus):
+    """Return the folder of one run on a corpus of 20 texts, all of gold IN and predicted as OP or LY."""
+    texts = [("IN", f"text number {row} {HOSTILE if row == 3 else ''} end") for row in range(1, 21)]
+    corpus = write_corpus({"test/en": texts}, {register: REGISTERS[register] for register in R})
+    folder = tmp_path / "outputs" / "tiny-fr"
+    sha256 = runs.sha256_of(corpus / "corpus" / "test" / "en.tsv")
+    given = {"en": (["IN"] * 20, ["OP"] * 12 + ["LY"] * 8)}
+    corpus_record = {"path": str(corpus), "train": {"fr": {"IN": 5}}}
+    write_run(folder, ["fr"], given, signature={"test_sha256": sha256}, corpus=corpus_record)
+    return folder
+
+
+def test_no_text_of_the_corpus_is_in_it_unless_asked_for(with_corpus, tmp_path):
+    page = write_page(tmp_path / "r.html", with_corpus.parent)[0]
+    assert "text number" not in page and "No text of the corpus" in page
+    page = write_page(tmp_path / "r.html", with_corpus.parent, n_texts=2)[0]
+    assert sorted(map(int, re.findall(r"text number (\d+)", page))) == [11, 12, 19, 20]
+    assert "up to 2 of each pair" in page
+    page = write_page(tmp_path / "r.html", with_corpus.parent, n_texts=20)[0]
+    assert page.count("text number") == 20 and html.escape(HOSTILE) in page
+    assert page.count("<script") == page.count("</script") == 1 and "<img" not in page
+    corpus = json.loads((with_corpus / "run.json").read_text())["corpus"]["path"]
+    with open(f"{corpus}/corpus/test/en.tsv", "a", encoding="utf-8") as file:
+        file.write("IN\tone more\n")
+    results._test_texts.cache_clear()
+    page = write_page(tmp_path / "r.html", with_corpus.parent, n_texts=2)[0]
+    assert "text number" not in page and "the corpus is not at hand" in page
+
+
+def test_what_does_not_fit_is_left_out_of_each_pair_alike_and_the_page_says_so(with_corpus, tmp_path, monkeypatch):
+    for size in range(30_000, 0, -300):
+        monkeypatch.setattr(report, "MOST_BYTES", size)
+        page = write_page(tmp_path / "r.html", with_corpus.parent, n_texts=8)[0]
+        listed = int(re.search(r"up to (\d+) of each pair", page)[1])
+        assert page.count("text number") == 2 * listed and "8 were asked for" in page
+        if 0 < listed < 8:
+            break
+    assert 0 < listed < 8
+    monkeypatch.setattr(report, "MOST_BYTES", 100)
+    page = write_page(tmp_path / "r.html", with_corpus.parent)[0]
+    assert "The 1 most confident errors of each pair" in page
+    assert [len(rows.split(", ")) for rows in re.findall(r"\(\d+\)<dd>(.*)", page)] == [1, 1]
+    monkeypatch.setattr(report, "MOST_EVALUATIONS", 0)
+    page = write_page(tmp_path / "r.html", with_corpus.parent)[0]
+    assert "<article" not in page and "post_eval.py --tve-models tiny" in page and 'href="#tiny' not in page
+
+
+def test_hostile_names_are_text_and_commands_can_be_pasted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = "my runs;touch PWNED & <img src=x> 'é' ?#%"
+    for mix, right in (("en", 30), ("fr", 35)):
+        write_run(tmp_path / name / f"tiny-{mix}", [mix], {"en": answers(right, right, right)})
+    page = write_page(tmp_path / "r.html", tmp_path / name)[0]
+    assert "<img" not in page
+    again, compare = map(html.unescape, re.findall(r"<code>(.*?)</code>", article_of(page, "tiny-en/en")))
+    python, script, *words = shlex.split(compare)
+    assert python == "python" and Path(script).resolve() == runs.ROOT / "post_eval.py"
+    assert post_eval.main(words) == 0
+    python, script, *words = shlex.split(again)
+    assert python == "python" and Path(script).resolve() == runs.ROOT / "evaluate.py"
+    args, run = evaluate.parse_args(words)
+    assert (run.name, args.eval_lang, args.overwrite) == ("tiny-en", ["en"], True)
+    page = write_page(tmp_path / "r.html", tmp_path)[0]
+    (key,) = set(re.findall(r"<article id=(\S+)/tiny-en/en ", page))
+    assert re.fullmatch(r"[\w%.~-]+", key) and f'href="#{key}/tiny-en/en"' in page and not os.path.exists("PWNED")
+
+
+def test_both_languages_say_the_same_things_and_every_word_is_used():
+    place = Path(report.__file__).parent
+    code = (place / "report.py").read_text() + (place / "report.html.jinja").read_text()
+    for key, (english, french) in labels.PAGE.items():
+        fields = [{name for _, name, _, _ in string.Formatter().parse(text) if name} for text in (english, french)]
+        assert english and french and fields[0] == fields[1], key
+        assert not re.search(r"'|\S[;?!»](?!\w)", french.replace(" ;", "").replace(" ?", "")), key
+        assert f'"{key}"' in code or f"'{key}'" in code, key
+    assert not set(labels.PAGE) & set(labels.WORDS)

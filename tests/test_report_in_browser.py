@@ -1,0 +1,233 @@
+"""report.html in a real browser: every link and choice works without a network, and the console stays empty.
+
+Needs Chromium and its driver (Debian: chromium, chromium-driver; `bash tests/run.sh --with-browser` installs them).
+"""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from make_grid import make_run
+from test_report import HOSTILE, with_corpus, write_page  # noqa: F401
+
+from utils import report
+
+webdriver = pytest.importorskip("selenium.webdriver")
+keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
+select = pytest.importorskip("selenium.webdriver.support.ui").Select
+PROGRAMS = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
+pytestmark = pytest.mark.skipif(not all(PROGRAMS.values()), reason="no Chromium: bash tests/run.sh --with-browser")
+
+LANGS = ["en", "fi", "fr", "sv"]
+SHOWN = "[...document.querySelectorAll('article')].filter((a) => a.offsetParent).map((a) => a.id)"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    options = webdriver.ChromeOptions()
+    options.binary_location = PROGRAMS["chromium"]
+    for option in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "window-size=1280,900"):
+        options.add_argument(f"--{option}")
+    options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.chrome.service.Service(PROGRAMS["chromedriver"]))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """Two models on en, fi and both, on four languages with random predictions: language of the page -> its file."""
+    folder = tmp_path_factory.mktemp("grid")
+    rng = np.random.default_rng(0)
+    for model in ("xlmr", "mbert"):
+        for mix in ("en", "fi", "en-fi"):
+            make_run(folder / "outputs" / f"{model}-{mix}", model, mix, LANGS, 100, rng)
+    paths = {lang: folder / f"{lang}.html" for lang in ("en", "fr")}
+    for lang, path in paths.items():
+        write_page(path, folder / "outputs", lang=lang)
+    return paths
+
+
+def show(browser, path, anchor=""):
+    browser.get("about:blank")
+    browser.get(path.as_uri() + anchor)
+
+
+def js(browser, code, *arguments):
+    return browser.execute_script(f"return {code}", *arguments)
+
+
+def check_quiet(browser):
+    """Nothing on the console, and nothing asked of a network."""
+    assert browser.get_log("browser") == []
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    assert {url.split(":")[0] for url in asked} <= {"file", "about", "data"}
+
+
+def test_a_link_displays_its_evaluation_alone_and_back_the_cell(browser, pages):
+    show(browser, pages["en"])
+    assert js(browser, SHOWN) == [] and browser.find_element("id", "matrices").is_displayed()
+    browser.find_element("css selector", ".panel a[href='#xlmr-en/fi']").click()
+    assert js(browser, SHOWN) == ["xlmr-en/fi"] and not browser.find_element("id", "matrices").is_displayed()
+    assert js(browser, "document.title").startswith("xlmr-en on fi – ")
+    browser.find_element("css selector", "article:target .confusion td a").click()
+    assert js(browser, SHOWN) == ["xlmr-en/fi"]
+    assert js(browser, "document.querySelector(':target').tagName") == "DT"
+    assert js(browser, "Math.abs(document.querySelector(':target').getBoundingClientRect().top) < innerHeight")
+    browser.find_element("css selector", "article:has(:target) a[href^='#at']").click()
+    assert js(browser, SHOWN) == [] and js(browser, "document.activeElement.getAttribute('href')") == "#xlmr-en/fi"
+    for anchor, expected in (("#mbert-fi/sv", ["mbert-fi/sv"]), ("#xlmr-en/xx", []), ("#%E0%A4%A", []), ("#", [])):
+        show(browser, pages["en"], anchor)
+        assert js(browser, SHOWN) == expected
+    check_quiet(browser)
+
+
+def test_every_link_of_an_evaluation_leads_into_it_or_to_another(browser, pages):
+    show(browser, pages["en"], "#xlmr-en/fi")
+    links = js(browser, "[...document.querySelectorAll('article:target a')].map((a) => a.getAttribute('href'))")
+    assert sum("?" in link for link in links) > 25
+    for link in dict.fromkeys(links):
+        browser.execute_script("location.hash = arguments[0]", link)
+        assert js(browser, "document.querySelector(':target') !== null"), link
+        own = [link[1:].split("?")[0]] if not link.startswith("#at?") else []
+        assert js(browser, SHOWN) == own
+    check_quiet(browser)
+
+
+def test_the_choices(browser, pages):
+    show(browser, pages["en"])
+    panels = "[...document.querySelectorAll('.panel:not([hidden]) caption')].map((caption) => caption.textContent)"
+    assert len(js(browser, panels)) == 4
+    select(browser.find_element("css selector", "[data-choice=model]")).select_by_visible_text("xlmr")
+    select(browser.find_element("css selector", "[data-choice=metric]")).select_by_index(2)
+    assert js(browser, panels) == ["xlmr, accuracy (micro-F1), × 100"]
+    order = "[...document.querySelectorAll('.panel:not([hidden]) tbody th')].map((th) => th.textContent)"
+    means = "[...document.querySelectorAll('.panel:not([hidden]) tbody tr')].map((tr) => Number(tr.dataset.mean))"
+    assert js(browser, order) == ["en", "fi", "en-fi"]
+    browser.find_element("id", "sort").click()
+    assert js(browser, means) == sorted(js(browser, means), reverse=True) and 0 not in js(browser, means)
+    browser.find_element("id", "sort").click()
+    assert js(browser, order) == ["en", "fi", "en-fi"]
+    cells = "[...document.querySelectorAll('.panel:not([hidden]) tbody td a')].filter((a) => a.offsetParent).length"
+    assert js(browser, cells) == 12
+    browser.find_element("id", "zero-shot").click()
+    assert js(browser, cells) == 6
+    browser.execute_script("location.hash = '#at?mbert-en/fr'")
+    assert "mbert, macro-F1, registers of ≥ 10 texts, × 100" in js(browser, panels)
+    check_quiet(browser)
+
+
+def test_by_keyboard_alone(browser, pages):
+    show(browser, pages["en"])
+    reached = set()
+    for _ in range(60):
+        browser.switch_to.active_element.send_keys(keys.TAB)
+        tag, name = js(browser, "[document.activeElement.tagName, document.activeElement.className]")
+        reached.add(name or tag)
+        if js(browser, "Boolean(document.activeElement.closest('.panel td'))"):
+            break
+    assert {"skip", "A", "SELECT", "INPUT", "scroll"} <= reached
+    assert js(browser, "getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    first = js(browser, "document.activeElement.getAttribute('href')")
+    browser.switch_to.active_element.send_keys(keys.ENTER)
+    assert js(browser, "'#' + document.activeElement.id") == first
+    browser.switch_to.active_element.send_keys(keys.TAB)
+    browser.switch_to.active_element.send_keys(keys.ENTER)
+    assert js(browser, "document.activeElement.getAttribute('href')") == first
+    check_quiet(browser)
+
+
+def test_tables_are_tables(browser, pages):
+    show(browser, pages["en"], "#xlmr-en/fi")
+    assert js(browser, "[...document.querySelectorAll('table')].filter((t) => !t.caption?.textContent)") == []
+    assert js(browser, "[...document.querySelectorAll('th')].filter((th) => !th.scope).length") == 0
+    assert js(browser, "document.documentElement.lang") == "en"
+
+
+@pytest.mark.parametrize("width", [360, 640])  # a phone; 1280 at 200 %
+@pytest.mark.parametrize("lang", ["en", "fr"])
+def test_narrow_pages_are_not_wider_than_the_screen(browser, pages, width, lang):
+    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        for anchor in ("", "#xlmr-en/fi"):
+            show(browser, pages[lang], anchor)
+            assert js(browser, "document.documentElement.scrollWidth") <= width
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_on_a_phone_a_text_stands_below_its_row(browser, with_corpus, tmp_path):  # noqa: F811
+    write_page(tmp_path / "r.html", with_corpus.parent, n_texts=3)
+    places = "[...document.querySelectorAll('dd p')].map((p) => p.getClientRects()[0].top < "
+    places += "p.querySelector('bdi').getClientRects()[0].top - 9)"
+    for width, below in ((390, True), (1280, False)):
+        size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        show(browser, tmp_path / "r.html", "#tiny-fr/en")
+        assert js(browser, places) == [below] * 6
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_without_script_all_is_there_but_the_choices(browser, pages):
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        show(browser, pages["en"])
+        assert "xlmr, accuracy (micro-F1)" in browser.find_element("tag name", "body").text
+        assert not browser.find_element("css selector", "[data-choice]").is_displayed()
+        browser.find_element("css selector", ".panel a[href='#xlmr-en/fi']").click()
+        assert "worse than" in browser.find_element("css selector", "article:target").text
+        assert not browser.find_element("id", "matrices").is_displayed()
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_tables_stay_whole_in_print(browser, pages):
+    show(browser, pages["en"], "#xlmr-en/fi")
+    assert len(browser.print_page()) > 10_000
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        assert not browser.find_element("tag name", "nav").is_displayed()
+        styles = "[...document.querySelectorAll('article:target table')].map((t) => getComputedStyle(t))"
+        kept = f"{styles}.map((style) => [style.breakInside, style.overflowX].join(' '))"
+        assert set(js(browser, kept)) == {"avoid visible"}
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_hostile_names_and_texts_do_nothing(browser, with_corpus, tmp_path):  # noqa: F811
+    folder = with_corpus.parent / "<img src=x onerror=alert(1)> & 'é' ?#%" / "tiny-fr"
+    folder.parent.mkdir()
+    shutil.copytree(with_corpus, folder)
+    write_page(tmp_path / "r.html", with_corpus.parent, n_texts=20)
+    show(browser, tmp_path / "r.html")
+    browser.find_elements("css selector", ".panel a[href*='%3Cimg']")[0].click()
+    assert len(js(browser, SHOWN)) == 1
+    assert HOSTILE in js(browser, "document.querySelector('article:target').textContent")
+    assert js(browser, "document.querySelectorAll('img').length") == 0
+    assert js(browser, "document.querySelectorAll('script').length") == 1
+    check_quiet(browser)
+
+
+def test_the_policy_stops_what_would_get_through(browser, pages):
+    show(browser, pages["en"])
+    browser.execute_script(
+        "const s = document.createElement('script'); s.textContent = 'window.got = 1'; document.body.append(s);"
+        "document.body.insertAdjacentHTML('beforeend', '<p id=styled style=\"color: red\">x</p>')"
+    )
+    assert js(browser, "window.got === undefined")
+    assert js(browser, "getComputedStyle(document.getElementById('styled')).color") == "rgb(17, 17, 17)"
+    said = " ".join(entry["message"] for entry in browser.get_log("browser"))
+    assert said.count("Content Security Policy") >= 2
+
+
+def test_a_page_without_evaluations_works(browser, pages, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "MOST_EVALUATIONS", 10)
+    write_page(tmp_path / "r.html", pages["en"].parent / "outputs")
+    show(browser, tmp_path / "r.html")
+    assert len(js(browser, "[...document.querySelectorAll('.panel td b')]")) > 0
+    assert js(browser, "[...document.querySelectorAll('#overview a')].length") == 0
+    check_quiet(browser)

@@ -1,0 +1,377 @@
+"""The statistics: held against scikit-learn, statsmodels and published values, and simulated."""
+
+import itertools
+
+import numpy as np
+import pytest
+import simulate_coverage
+from scipy import optimize, special, stats
+from sklearn.metrics import precision_recall_fscore_support
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
+
+from utils import metrics, uncertainty
+
+CONFUSION = np.array([[40, 8, 2], [5, 30, 5], [1, 3, 16]])
+
+
+def intervals(confusion: np.ndarray) -> dict[str, tuple[float, float]]:
+    both = {metric: uncertainty.intervals(np.array([confusion]), metric) for metric in metrics.METRICS}
+    return {metric: (float(low[0]), float(high[0])) for metric, (low, high) in both.items()}
+
+
+def trainings(n_texts: int, accuracies: list[float], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return gold labels of four registers and the answers of trainings, right as often as given."""
+    rng = np.random.default_rng(seed)
+    gold = rng.choice(4, n_texts, p=[0.4, 0.3, 0.15, 0.15])
+    answers = [np.where(rng.random(n_texts) < right, gold, rng.integers(0, 4, n_texts)) for right in accuracies]
+    return gold, np.array(answers)
+
+
+def compare_two(n_texts: int, a: float, b: float, metric: str, seed: int = 0) -> dict[str, float]:
+    gold, answers = trainings(n_texts, [a, b], seed)
+    return uncertainty.compare(gold, answers[:1], answers[1:], 4, metric)
+
+
+# ---- scores and their slopes ----
+
+
+@pytest.mark.parametrize("metric", metrics.METRICS)
+def test_scores_are_scikit_learns(metric):
+    for seed in range(20):
+        gold, answers = trainings(60, [0.6], seed)
+        chosen = uncertainty.averaged(np.bincount(gold, minlength=5), metric)
+        score, _ = uncertainty.influences(gold, answers, 5, metric)
+        each = precision_recall_fscore_support(gold, answers[0], labels=np.flatnonzero(chosen), zero_division=0)
+        expected = {"precision": each[0].mean(), "recall": each[1].mean(), "micro_f1": (gold == answers[0]).mean()}
+        assert score[0] == pytest.approx(expected.get(metric, each[2].mean()), abs=1e-12)
+        assert score[0] == pytest.approx(metrics.METRICS[metric](metrics.count_confusions(gold, answers[0], 5)))
+
+
+@pytest.mark.parametrize("metric", metrics.METRICS)
+def test_slopes_are_those_of_one_text_in_a_million(metric):
+    counts = CONFUSION[None].astype(float)
+    chosen = uncertainty.averaged(counts.sum(axis=2), metric)
+    score, slopes = uncertainty.score_and_slopes(counts, chosen, metric)
+    for cell in itertools.product(range(3), repeat=2):
+        more = counts.copy()
+        more[0, *cell] += 1e-6
+        step = (uncertainty.score_and_slopes(more, chosen, metric)[0] - score) / 1e-6
+        assert step[0] == pytest.approx(slopes[0, *cell], abs=1e-7)
+    assert (counts * slopes).sum() == pytest.approx(0, abs=1e-12)
+
+
+# ---- intervals of one score ----
+
+
+def test_wilson_is_statsmodels():
+    total = np.repeat(np.arange(1, 40), np.arange(2, 41))
+    right = np.concatenate([np.arange(n + 1) for n in range(1, 40)])
+    assert np.allclose(uncertainty.wilson(right, total), proportion_confint(right, total, method="wilson"), atol=1e-12)
+    assert np.isnan(uncertainty.wilson(np.array([0]), np.array([0]))).all()
+
+
+def test_intervals_of_accuracy_and_of_each_register_are_wilsons():
+    assert intervals(CONFUSION)["micro_f1"] == pytest.approx(uncertainty.wilson(np.array(86), np.array(110)))
+    each = uncertainty.register_intervals(CONFUSION)
+    assert each["recall"][0][2] == pytest.approx(proportion_confint(16, 20, method="wilson")[0])
+    assert each["precision"][1][0] == pytest.approx(proportion_confint(40, 46, method="wilson")[1])
+    f1 = metrics.register_scores(CONFUSION)["f1"]
+    assert (each["f1"][0] < f1).all() and (f1 < each["f1"][1]).all()
+
+
+def test_the_delta_method_by_hand():
+    # two gold registers of 100 texts, 80 and 60 right: recall .7, its variance (.8 x .2 + .6 x .4) / 100 / 4; on the
+    # logit scale half the interval is t x error / (.7 x .3), with t of about 199 degrees of freedom
+    half = stats.t.ppf(0.975, 199) * np.sqrt(0.4 / 400) / 0.21
+    expected = [1 / (1 + np.exp(-(np.log(0.7 / 0.3) + sign * half))) for sign in (-1, 1)]
+    assert intervals(np.array([[80, 20], [40, 60]]))["recall"] == pytest.approx(expected, abs=0.002)
+
+
+def test_an_interval_holds_its_score_and_is_never_a_point():
+    rng = np.random.default_rng(0)
+    matrices = [rng.multinomial(rng.integers(1, 90), rng.dirichlet(np.full(16, 0.3))).reshape(4, 4) for _ in range(300)]
+    constant = [np.array([[n, 0, 0], [5 * n, 0, 0], [2 * n, 0, 0]]) for n in (1, 12, 500)]
+    for confusion in [*matrices, *constant, np.diag([30, 20, 12]), np.array([[0, 30], [20, 0]])]:
+        for metric, (low, high) in intervals(confusion).items():
+            score = metrics.METRICS[metric](confusion)
+            if score is None:
+                assert np.isnan([low, high]).all()
+            elif not (metric == "precision" and np.isnan(low)):
+                assert 0 <= low <= score + 1e-12 and score - 1e-12 <= high <= 1 and high - low > 1e-4, (
+                    metric,
+                    confusion,
+                )
+
+
+def test_all_right_and_all_wrong():
+    right, wrong = intervals(np.diag([30, 20, 12])), intervals(np.array([[0, 30], [20, 0]]))
+    for metric in metrics.METRICS:
+        assert 0.8 < right[metric][0] < right[metric][1] == 1
+        assert wrong[metric][0] == pytest.approx(0, abs=1e-12) and 0.01 < wrong[metric][1] < 0.4
+
+
+def test_more_texts_make_narrower_intervals():
+    few, more, many = (intervals(CONFUSION * times) for times in (1, 4, 100))
+    for metric in metrics.METRICS:
+        widths = [np.diff(one[metric])[0] for one in (few, more, many)]
+        assert widths[0] > 1.5 * widths[1] > 5 * widths[2]
+
+
+def test_what_cannot_be_measured_has_no_interval():
+    assert np.isnan(list(intervals(np.zeros((3, 3), dtype=int)).values())).all()
+    assert np.isnan(intervals(np.array([[30, 2], [15, 5]]))["precision"]).all()
+    assert np.isnan(intervals(np.array([[30, 2], [3, 5]]))["macro_f1_10"]).all()
+
+
+POPULATIONS = {name: (shares, model) for name, shares, model in simulate_coverage.populations()}
+
+
+@pytest.mark.parametrize("n", [60, 300, 3000])
+@pytest.mark.parametrize(
+    "name", ["7 uneven, usual, any", "8 uneven, rare badly, neighbours", "two large, recalls .9 and .3"]
+)
+def test_intervals_hold_the_populations_score(name, n):
+    shares, model = POPULATIONS[name]
+    cells = shares[:, None] * model
+    counts = np.random.default_rng(n).multinomial(n, cells.ravel(), size=1000).reshape(-1, *cells.shape)
+    for metric in ("macro_f1_10", "micro_f1"):
+        chosen = uncertainty.averaged(counts.sum(axis=2), metric)
+        truth, _ = uncertainty.score_and_slopes(np.broadcast_to(cells, counts.shape), chosen, metric)
+        low, high = uncertainty.intervals(counts, metric)
+        assert 0.925 <= ((low <= truth) & (truth <= high)).mean() <= 0.98
+
+
+# ---- means over trainings and files ----
+
+
+def test_mean_of_one_training_is_its_own_interval():
+    assert uncertainty.interval_of_mean([(CONFUSION[None], np.array([]), None)], "macro_f1_10") == pytest.approx(
+        intervals(CONFUSION)["macro_f1_10"]
+    )
+
+
+def test_mean_over_files_is_narrower_and_two_trainings_have_no_interval():
+    one = (CONFUSION[None], np.array([]), None)
+    widths = [np.diff(uncertainty.interval_of_mean([one] * n, "macro_f1_10"))[0] for n in (1, 4)]
+    assert widths[1] == pytest.approx(widths[0] / 2, rel=0.05)
+    assert np.isnan(uncertainty.interval_of_mean([(CONFUSION[None].repeat(2, 0), np.array([]), None)], "recall")).all()
+
+
+def test_mean_over_trainings_holds_texts_and_scatter():
+    def width(accuracies: list[float]) -> float:
+        gold, answers = trainings(600, accuracies)
+        counts = np.array([metrics.count_confusions(gold, one, 4) for one in answers])
+        return float(np.diff(uncertainty.interval_of_mean([(counts, gold, answers)], "macro_f1_10"))[0])
+
+    gold, answers = trainings(600, [0.7])
+    same = np.repeat(metrics.count_confusions(gold, answers[0], 4)[None], 3, axis=0)
+    of_same = np.diff(uncertainty.interval_of_mean([(same, gold, answers.repeat(3, axis=0))], "macro_f1_10"))[0]
+    # the same errors three times say no more than once; errors of their own cancel out; other trainings scatter
+    assert of_same == pytest.approx(width([0.7]), rel=0.05)
+    assert width([0.7] * 5) < 0.8 * of_same < 0.5 * width([0.5, 0.7, 0.9])
+
+
+@pytest.mark.parametrize(
+    ("name", "n", "concentration"),
+    [
+        ("7 uneven, usual, any", 300, np.inf),
+        ("7 uneven, near-perfect, any", 60, np.inf),
+        ("7 uneven, usual, any", 1000, 20),
+    ],
+)
+def test_mean_over_five_trainings_holds_the_mean_of_very_many(name, n, concentration):
+    shares, model = POPULATIONS[name]
+    rng, holds = np.random.default_rng(0), []
+    many = simulate_coverage.trainings_of(model, concentration, rng)
+    for _ in range(300):
+        gold = rng.choice(len(shares), n, p=shares)
+        answers = simulate_coverage.answers(many[rng.integers(len(many), size=5)], gold, 0.6, rng)
+        counts = np.array([metrics.count_confusions(gold, one, len(shares)) for one in answers])
+        low, high = uncertainty.interval_of_mean([(counts, gold, answers)], "micro_f1")
+        holds.append(low <= simulate_coverage.true_score(shares, many, gold, "micro_f1") <= high)
+    assert 0.91 <= np.mean(holds) <= 0.99
+
+
+# ---- comparisons: what is promised ----
+
+
+def test_mcnemar_is_statsmodels_less_half_of_what_was_observed():
+    for only_a, only_b in itertools.product(range(0, 30, 3), repeat=2):
+        exact = mcnemar([[0, only_a], [only_b, 0]], exact=True).pvalue
+        observed = stats.binom.pmf(only_a, only_a + only_b, 0.5)
+        expected = 1 if only_a == only_b else exact - observed
+        assert uncertainty.mcnemar(only_a, only_b) == pytest.approx(expected, abs=1e-12)
+    assert uncertainty.mcnemar(3000, 0) > 0
+
+
+def test_tango_is_as_published():
+    # Newcombe 1998 (Stat. Med. 17:2635-2650), table II, by Tango's method; Fagerland, Lydersen and Laake 2014
+    assert uncertainty.tango(12, 2, 50) == pytest.approx((0.0611, 0.3447), abs=5e-5)
+    assert uncertainty.tango(1, 7, 21) == pytest.approx((-0.517, -0.026), abs=5e-4)
+
+
+@pytest.mark.parametrize(("only_a", "only_b", "n"), [(12, 2, 50), (0, 0, 35), (1, 0, 35), (0, 5, 5), (30, 41, 400)])
+def test_tangos_bounds_are_the_differences_that_the_score_test_rejects(only_a, only_b, n):
+    for bound, sign in zip(uncertainty.tango(only_a, only_b, n), (1, -1), strict=True):
+        if abs(bound) > 1 - 1e-9:
+            continue
+
+        def unlikeliness(share_b: float, bound: float = bound) -> float:
+            shares = np.array([share_b + bound, share_b, 1 - 2 * share_b - bound])
+            return -float((np.array([only_a, only_b, n - only_a - only_b]) * np.log(np.maximum(shares, 1e-300))).sum())
+
+        limits = (max(0.0, -bound), (1 - bound) / 2)
+        share_b = optimize.minimize_scalar(unlikeliness, bounds=limits, method="bounded", options={"xatol": 1e-11}).x
+        error = np.sqrt(n * (2 * share_b + bound - bound**2))
+        assert (only_a - only_b - n * bound) / error == pytest.approx(sign * stats.norm.ppf(0.975), abs=1e-3)
+
+
+@pytest.mark.parametrize("metric", metrics.METRICS)
+def test_a_clear_difference_of_the_scores_that_are_printed(metric):
+    gold, answers = trainings(1000, [0.8, 0.82, 0.81, 0.5])
+    for a in (answers[:1], answers[:3]):
+        found = uncertainty.compare(gold, a, answers[3:], 4, metric)
+        score = metrics.METRICS[metric]
+        scores = [score(metrics.count_confusions(gold, one, 4)) for one in (*a, answers[3])]
+        assert found["difference"] == pytest.approx(np.mean(scores[:-1]) - scores[-1], abs=1e-12)
+        assert 0 < found["low"] < found["difference"] < found["high"] < 1 and 0 < found["p"] < 1e-6
+
+
+@pytest.mark.parametrize("metric", ["macro_f1_10", "micro_f1", "precision"])
+@pytest.mark.parametrize("sizes", [(1, 1), (3, 1), (3, 3), (2, 4)])
+def test_exchanging_models_changes_signs_and_the_order_of_texts_nothing(metric, sizes):
+    gold, answers = trainings(150, [0.7, 0.6, 0.65, 0.68, 0.66, 0.64])
+    a, b = answers[: sizes[0]], answers[sizes[0] : sum(sizes)]
+    one, other = uncertainty.compare(gold, a, b, 4, metric), uncertainty.compare(gold, b, a, 4, metric)
+    assert one["p"] == pytest.approx(other["p"], rel=1e-9) and one["trainings"] == (min(sizes) > 1)
+    mirrored = (-other["difference"], -other["high"], -other["low"])
+    assert (one["difference"], one["low"], one["high"]) == pytest.approx(mirrored, abs=1e-9)
+    assert uncertainty.compare(gold[::-1], a[:, ::-1], b[:, ::-1], 4, metric) == pytest.approx(one, abs=1e-9)
+
+
+@pytest.mark.parametrize("metric", ["macro_f1_10", "micro_f1"])
+@pytest.mark.parametrize("sizes", [(1, 1), (3, 1), (3, 3)])
+def test_p_goes_with_the_interval(metric, sizes):
+    for seed in range(30):
+        gold, answers = trainings(80, [0.8] * sizes[0] + [0.65] * sizes[1], seed)
+        found = uncertainty.compare(gold, answers[: sizes[0]], answers[sizes[0] :], 4, metric)
+        assert (found["p"] < 0.05) != (found["low"] <= 0 <= found["high"])
+        assert found["low"] < found["difference"] < found["high"]
+    gold = np.repeat([0, 1], 30)
+    four = np.where(np.arange(60) < 4, 1 - gold, gold)
+    found = uncertainty.compare(gold, gold[None], four[None], 2, "micro_f1")
+    assert found["p"] == pytest.approx(0.0625) and found["low"] <= 0
+
+
+def test_the_same_answers_to_all_texts():
+    gold, answers = trainings(200, [0.7, 0.7])
+    for metric in ("macro_f1_10", "micro_f1"):
+        found = uncertainty.compare(gold, answers, answers[::-1], 4, metric)
+        assert found["same"] and found["difference"] == 0 and found["p"] == 1
+        assert not uncertainty.compare(gold, answers[:1], answers[1:], 4, metric)["same"]
+    found = uncertainty.compare(gold, answers[:1], answers[:1], 4, "micro_f1")
+    assert found["same"] and found["low"] < 0 < found["high"]
+
+
+def test_p_is_never_0():
+    gold = np.arange(4000) % 2
+    for wrong in (1 - gold, np.zeros(4000, dtype=int)):
+        for metric in ("macro_f1_10", "micro_f1"):
+            found = uncertainty.compare(gold, gold[None], wrong[None], 2, metric)
+            assert 0 < found["p"] < 1e-100
+
+
+def test_three_constant_answers_against_three_others_are_not_certain():
+    # 30 and 33 texts of the registers that one and the other model always answer
+    gold = np.repeat([0, 1, 2], [30, 33, 12])
+    found = uncertainty.compare(gold, np.zeros((3, 75), dtype=int), np.ones((3, 75), dtype=int), 3, "micro_f1")
+    assert found["p"] > 0.5 and found["low"] < -0.1 and found["high"] > 0.1
+
+
+def test_too_few_texts_have_no_comparison():
+    gold = np.repeat([0, 1], [9, 30])
+    right, wrong = gold[None], 1 - gold[None]
+    for metric in ("macro_f1_10", "macro_f1", "recall", "precision"):
+        assert np.isnan([uncertainty.compare(gold, right, wrong, 2, metric)[key] for key in ("low", "high", "p")]).all()
+
+
+# ---- comparisons: simulated ----
+
+
+def called_different(
+    name: str, n: int, metric: str, n_a: int, n_b: int, concentration: float = np.inf
+) -> tuple[float, float]:
+    """Return how often models of simulate_coverage are called different, and how often the interval holds the truth."""
+    _, shares, pair, alike = next(one for one in simulate_coverage.pairs() if one[0] == name)
+    rng = np.random.default_rng(0)
+    many = [simulate_coverage.trainings_of(model, concentration, rng) for model in pair]
+    found = []
+    for _ in range(250):
+        gold = rng.choice(len(shares), n, p=shares)
+        models = [of[rng.integers(len(of), size=k)] for of, k in zip(many, (n_a, n_b), strict=True)]
+        answers = simulate_coverage.answers(np.concatenate(models), gold, alike, rng)
+        one = uncertainty.compare(gold, answers[:n_a], answers[n_a:], len(shares), metric)
+        truth = [simulate_coverage.true_score(shares, of, gold, metric) for of in many]
+        found.append((one["p"] < 0.05, one["low"] - 1e-9 <= truth[0] - truth[1] <= one["high"] + 1e-9))
+    called, holds = np.mean(found, axis=0)
+    return float(called), float(holds)
+
+
+@pytest.mark.parametrize(
+    ("name", "n", "metric", "n_a", "n_b"),
+    [
+        ("= recalls exchanged", 300, "macro_f1_10", 1, 1),
+        ("= recalls exchanged", 300, "micro_f1", 1, 1),
+        ("= 0% at random, else one or other", 60, "micro_f1", 3, 3),
+        ("= 5% at random, else one or other", 60, "micro_f1", 3, 3),
+        ("= 5% at random, else one or other", 300, "micro_f1", 3, 3),
+        ("= 30% at random, else one or other", 300, "micro_f1", 3, 1),
+        ("7 uneven = alike", 100, "macro_f1_10", 1, 1),
+        ("7 uneven = alike", 300, "macro_f1_10", 3, 3),
+        ("7 uneven = near-perfect", 60, "micro_f1", 3, 1),
+    ],
+)
+def test_equal_models_are_called_different_in_about_5_of_100_cases(name, n, metric, n_a, n_b):
+    called, holds = called_different(name, n, metric, n_a, n_b)
+    assert 0.012 <= called <= 0.092 and 0.908 <= holds <= 0.988
+
+
+def test_with_very_many_texts_trainings_are_compared_by_welchs_test():
+    gold, answers = trainings(100_000, [0.5, 0.6, 0.7, 0.75, 0.78, 0.8, 0.72])
+    scores = (answers == gold).mean(axis=1)
+    welch = stats.ttest_ind(scores[:3], scores[3:], equal_var=False)
+    found = uncertainty.compare(gold, answers[:3], answers[3:], 4, "micro_f1")
+    assert found["p"] == pytest.approx(welch.pvalue, rel=0.02) and found["trainings"]
+    assert (found["low"], found["high"]) == pytest.approx(tuple(welch.confidence_interval()), abs=0.003)
+    # and a mean by Student's t, on the logit scale
+    counts = np.array([metrics.count_confusions(gold, one, 4) for one in answers[:3]])
+    mean, half = scores[:3].mean(), stats.t.ppf(0.975, 2) * scores[:3].std(ddof=1) / np.sqrt(3)
+    expected = special.expit(special.logit(mean) + np.array([-1, 1]) * half / (mean * (1 - mean)))
+    assert uncertainty.interval_of_mean([(counts, gold, answers[:3])], "micro_f1") == pytest.approx(expected, abs=0.003)
+
+
+def test_trainings_that_scatter_are_not_called_different_for_it():
+    called, holds = called_different("7 uneven = alike", 1000, "micro_f1", 3, 3, concentration=100)
+    assert called <= 0.1 and holds >= 0.9
+
+
+@pytest.mark.parametrize(("n_a", "n_b"), [(1, 1), (3, 3), (3, 1)])
+def test_ten_points_are_found_with_300_texts(n_a, n_b):
+    called, holds = called_different("7 even better by 10 points", 300, "macro_f1_10", n_a, n_b)
+    assert called >= 0.9 and holds >= 0.915
+
+
+@pytest.mark.parametrize("p_values", [[0.01, 0.04, 0.03, 0.005], [0.04, 0.03], [0.5, 0.7, 0.9], [0.02, 0.02], [0.2]])
+def test_holm_is_statsmodels(p_values):
+    assert uncertainty.holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1], abs=1e-15)
+    assert uncertainty.holm([]) == []
+
+
+def test_a_population_is_read_from_predictions(tmp_path):
+    path = tmp_path / "fi.tsv"
+    rows = ["row\tgold\tpredicted\tIN\tOP", "1\tIN\tIN\t1\t0", "2\tIN\tOP\t0\t1", "3\tOP\tOP\t0\t1", "4\tOP\tOP\t0\t1"]
+    path.write_text("\n".join(rows) + "\n")
+    _, shares, model = simulate_coverage.population_of_files([path, path])
+    assert shares.tolist() == [0.5, 0.5] and model.tolist() == [[0.5, 0.5], [0, 1]]

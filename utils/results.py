@@ -1,0 +1,398 @@
+"""Read all that finetune.py and evaluate.py wrote, as one DataFrame: a row per run, evaluation language and metric.
+
+Figures, tables, page and comparisons are made of this frame alone; nothing here needs torch, a model or the corpus.
+Its columns:
+
+    base_dir, folder, path    where the run lies, and its folder as seen from the base dir
+    subfolder, model, train_langs, training, seed, weights    what was trained; training: the languages joined by "-"
+    settings, record          options and files that decide the weights; the whole run.json
+    eval_lang, zero_shot, n   zero_shot: the language is none of those trained on, nor maybe in the mixed corpus
+    registers, counts         confusion counts, rows gold, columns predicted, in the order of the registers
+    signature, facts          what decides the scores; all of eval/LANG.json
+    metric, score, low, high  in [0, 1]; nan: too few texts
+    not_comparable            in what the evaluation differs from most of its matrix, "" if in nothing
+
+Evaluations of a matrix can be compared if they read the same test file with the same registers (within a column), were
+computed in the same way (length, precision, versions), and if their models were trained with the same options. Within
+a cell, which repeats one training with other seeds, the training files must be the same too. What most evaluations
+have is taken as the rule (of two values as frequent, the first).
+"""
+
+import csv
+import functools
+import logging
+import os
+import re
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from utils import metrics, runs, uncertainty
+from utils.corpus_load import CORPUS_PATH, DISTR, CorpusError, read_file
+from utils.files import shapes
+from utils.labels import no_formula
+from utils.options import LANGUAGE, MODEL_NAME, REGISTER, SUBFOLDER
+from utils.runs import RunError
+
+# what is read of run.json and eval/LANG.json
+RECORD = {
+    "model_name": MODEL_NAME, "train_langs": [LANGUAGE], "subfolder": re.compile(f"({SUBFOLDER.pattern})?"),
+    "weights_sha256": str, "corpus": {"path": str, "train": {str: {str: int}}},
+}  # fmt: skip
+ALWAYS = ("micro_f1", "macro_f1", "precision", "recall")  # macro_f1_10 is null where there are too few texts
+SCORES = {
+    "eval_lang": str, "registers": [REGISTER], "counts": [[int]], "metrics": dict.fromkeys(ALWAYS, float),
+    "predictions_sha256": str, "signature": {"weights_sha256": str, "test_sha256": str},
+}  # fmt: skip
+
+OF_A_COLUMN = ("test_sha256", "registers")  # of the signature, within a column
+OF_A_MATRIX = ("max_length", "precision_used", "torch", "transformers")  # of the signature, within a matrix
+NOT_COMPARED = {"seed", "train_langs", "model_name", "registers", "batch_size", "gradient_accumulation", "processes"}
+BEGINNING = 200  # characters of a text that lists of errors show
+
+log = logging.getLogger(__name__)
+
+
+# ---- reading ----
+
+
+def read_results(base_dirs: Sequence[Path]) -> tuple[pd.DataFrame, int]:
+    """Return all evaluations under the base dirs, and how many files are damaged: each is named and passed over.
+
+    Order: subfolder, model, then single training languages, several, distr; base dirs in the order given. A run that
+    is not evaluated, a copy of a run beside it, and a training that lies in two places are named and passed over.
+    """
+    rows, damaged = [], 0
+    for number, base_dir in enumerate(base_dirs):
+        if not base_dir.is_dir():
+            raise RunError(f"{runs.shown(base_dir)}: there is no such folder; name one that holds evaluated runs")
+        records: dict[Path, dict[str, Any]] = {}
+        for folder in _run_folders(base_dir, base_dirs):
+            try:
+                remedy = "passed over; finetune.py --overwrite trains it again"
+                records[folder] = shapes.read_record(folder / "run.json", RECORD, remedy)
+            except RunError as error:
+                log.error("%s", error)
+                damaged += 1
+        for folder, record in _without_copies(records).items():
+            found, wrong = _read_run(base_dir, folder, record)
+            rows += [{"number": number, **row} for row in found]
+            damaged += wrong
+            if not found and not wrong:
+                log.warning("%s: not evaluated yet, passed over", runs.shown(folder))
+    if not rows:
+        return pd.DataFrame(), damaged
+
+    frame = pd.DataFrame(rows)
+    for _, same in frame.groupby(["subfolder", "model", "training"], sort=False):
+        first = same.iloc[0]
+        # pt and br, and pt-br, would be one row
+        for other in same[same["train_langs"] != first["train_langs"]].itertuples():
+            raise RunError(
+                f"{runs.shown(other.folder)}: trained on {' '.join(other.train_langs)}, but {runs.shown(first.folder)} "
+                f"on {' '.join(first['train_langs'])}; draw one base dir at a time"
+            )
+    frame["order"] = [(DISTR in langs, len(langs), langs) for langs in frame["train_langs"]]
+    frame = frame.sort_values(["subfolder", "model", "order", "number", "eval_lang"], kind="stable", ignore_index=True)
+    # one training counts once, in however many base dirs it lies
+    training = ["subfolder", "model", "training", "weights", "eval_lang"]
+    frame["first"] = frame.groupby(training, sort=False)["folder"].transform("first")
+    for copy in frame[frame["first"] != frame["folder"]].drop_duplicates("folder").itertuples():
+        log.warning("%s: the same weights as in %s: they count once", runs.shown(copy.folder), runs.shown(copy.first))
+    frame = frame.drop_duplicates(training, ignore_index=True).drop(columns=["number", "order", "first"])
+    frame["not_comparable"] = differences(frame)
+    frame = frame.explode(["metric", "score", "low", "high"])
+    return frame.astype({"score": float, "low": float, "high": float}), damaged
+
+
+def evaluations(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per evaluation, that of its first metric."""
+    return frame[~frame.index.duplicated()]
+
+
+def _run_folders(base_dir: Path, base_dirs: Sequence[Path]) -> Iterator[Path]:
+    """Give the folders with a run.json below a base dir, linked ones too, but those that belong to another base dir.
+
+    outputs/demo, of the made-up sample corpus, counts only where it is named.
+    """
+    apart = {path.resolve() for path in (*base_dirs, runs.ROOT / "outputs" / "demo")}
+    apart -= {base_dir.resolve(), *base_dir.resolve().parents}
+    for place, folders, files in os.walk(base_dir, followlinks=True):
+        here = Path(place)
+        # a link to a folder above it would lead round and round
+        left_out = apart | {above.resolve() for above in (here, *here.parents) if above.is_relative_to(base_dir)}
+        folders[:] = sorted(name for name in folders if (here / name).resolve() not in left_out)
+        if "run.json" in files:
+            yield here
+
+
+def _without_copies(records: dict[Path, dict[str, Any]]) -> dict[Path, dict[str, Any]]:
+    """Return the runs without those whose model and languages another run beside them has, which are named.
+
+    The run in the folder that finetune.py would choose is kept; else the first.
+    """
+    names = {folder: "-".join([record["model_name"], *record["train_langs"]]) for folder, record in records.items()}
+    kept: dict[tuple[Path, str], Path] = {}
+    for folder in sorted(records, key=lambda folder: (folder.name != names[folder], folder)):
+        one = kept.setdefault((folder.parent, names[folder]), folder)
+        if one != folder:
+            text = "%s: left out: the same model and training languages as %s beside it; move or remove one of the two"
+            log.warning(text, runs.shown(folder), runs.shown(one))
+    return {folder: record for folder, record in records.items() if folder in kept.values()}
+
+
+def _read_run(base_dir: Path, folder: Path, record: dict[str, Any]) -> tuple[list[dict[str, Any]], int]:
+    """Return a run's rows of the frame, and how many of its files are damaged: each is named in the log."""
+    path, settings = folder.relative_to(base_dir), record.get("settings", {})
+    # the languages of the model that the training started from count too, and distr may hold any language
+    trained_on = {*record["train_langs"], *record.get("start_langs", [])}
+    shared = {
+        "base_dir": base_dir, "folder": folder, "path": runs.one_line(str(path)),
+        "subfolder": "" if path.parent == Path() else runs.one_line(str(path.parent)), "model": record["model_name"],
+        "train_langs": tuple(record["train_langs"]), "training": "-".join(record["train_langs"]),
+        "seed": settings.get("seed"), "weights": record["weights_sha256"], "settings": settings, "record": record,
+    }  # fmt: skip
+    rows, damaged = [], 0
+    for file in sorted((folder / "eval").glob("[!.]*.json")):
+        try:
+            facts = load_evaluation(folder, file.stem, record)
+        except RunError as error:
+            if file.is_file():  # else it is being evaluated again just now
+                log.error("%s", error)
+                damaged += 1
+            continue
+        counts = np.array(facts["counts"], dtype=np.int64)
+        bounds = [uncertainty.intervals(counts[None], metric) for metric in metrics.METRICS]
+        own = {
+            "eval_lang": file.stem, "zero_shot": not {file.stem, DISTR} & trained_on, "n": int(counts.sum()),
+            "registers": tuple(facts["registers"]), "counts": counts, "signature": facts["signature"], "facts": facts,
+            "metric": list(metrics.METRICS), "low": [float(low[0]) for low, _ in bounds],
+            "high": [float(high[0]) for _, high in bounds],
+            "score": [np.nan if score is None else score for score in metrics.all_metrics(counts).values()],
+        }  # fmt: skip
+        rows.append(shared | own)
+    return rows, damaged
+
+
+def load_evaluation(folder: Path, eval_lang: str, record: dict[str, Any]) -> dict[str, Any]:
+    """Return eval/LANG.json; RunError with the remedy if it is not of this language and of the model of run.json.
+
+    Its scores must follow from its counts, and predictions/LANG.tsv must be the one it was written with, or be gone.
+    """
+    run = runs.Run(folder.name, folder, folder)
+    path, predictions = run.scores(eval_lang), run.predictions(eval_lang)
+    remedy = f"to evaluate it again, type: {evaluate_command(record, [eval_lang])}"
+    facts = shapes.read_record(path, SCORES, remedy)
+    counts, n = facts["counts"], len(set(facts["registers"]))
+    wrong = ""
+    if n < len(facts["registers"]) or [len(row) for row in counts] != [n] * n or not np.any(counts):
+        wrong = f"there are no counts for {n} registers"
+    elif not LANGUAGE.fullmatch(eval_lang) or facts["eval_lang"] != eval_lang:
+        wrong = f"the scores are not those of {eval_lang}"
+    elif facts["signature"]["weights_sha256"] != record["weights_sha256"]:
+        wrong = "the scores are not those of the model in run.json"
+    for metric, value in {} if wrong else metrics.all_metrics(np.array(counts, dtype=np.int64)).items():
+        written = facts["metrics"].get(metric, value)
+        is_number = type(written) in (int, float) and value is not None
+        if abs(written - value) > 1e-9 if is_number else written is not value:
+            wrong = f"{metric} does not follow from the counts"
+    if not wrong and predictions.is_file() and runs.sha256_of(predictions) != facts["predictions_sha256"]:
+        path, wrong = predictions, f"this is not the file that belongs to eval/{eval_lang}.json"
+    if wrong:
+        raise RunError(f"{runs.shown(path)}: {wrong}; {remedy}")
+    return facts
+
+
+def differences(frame: pd.DataFrame) -> list[str]:
+    """Return in what each evaluation differs from most of its matrix, "" if in nothing; frame: a row per evaluation."""
+    matrix = ["subfolder", "model"]
+    options = []
+    for settings in frame["settings"]:
+        # what makes an update is one setting, however it is cut into batches and processes
+        cut = [settings.get(name, 1) for name in ("batch_size", "gradient_accumulation", "processes")]
+        batch = int(np.prod(cut)) if all(isinstance(size, int) for size in cut) else cut
+        options.append({name: value for name, value in settings.items() if name not in NOT_COMPARED} | {"batch": batch})
+    compared = [(name, frame["signature"], [*matrix, "eval_lang"]) for name in OF_A_COLUMN]
+    compared += [(name, frame["signature"], matrix) for name in OF_A_MATRIX]
+    for name in sorted({name for settings in options for name in settings}):
+        groups = [*matrix, "training"] if name.startswith("train/") else matrix
+        compared.append((name, pd.Series(options, frame.index), groups))
+    found: list[list[str]] = [[] for _ in range(len(frame))]
+    for name, content, groups in compared:
+        raw = [one.get(name) for one in content]
+        values = pd.Series([" ".join(map(str, v)) if isinstance(v, list) else str(v) for v in raw], frame.index)
+        of_groups = values.groupby([frame[group] for group in groups])
+        usual = of_groups.transform(lambda of: Counter(of).most_common(1)[0][0])
+        for one, value, most in zip(found, values, usual, strict=True):
+            if value != most:
+                one.append(runs.one_line(f"{name} {value[:12]}, not {most[:12]}"))
+    return ["; ".join(one) for one in found]
+
+
+# ---- predictions ----
+
+
+@functools.lru_cache(maxsize=4000)  # a run is compared with many others
+def answers(folder: Path, eval_lang: str, registers: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return gold and predicted label ids of the test texts, in the file's order; None if the predictions are gone."""
+    ids = {register: index for index, register in enumerate(registers)}
+    path = runs.Run(folder.name, folder, folder).predictions(eval_lang)
+    try:
+        # pandas takes five times as long, and a grid has hundreds of these files
+        with open(path, encoding="utf-8", newline="") as file:
+            pairs = [(ids[row["gold"]], ids[row["predicted"]]) for row in csv.DictReader(file, delimiter="\t")]
+    except (OSError, KeyError):
+        return None
+    gold, predicted = np.array(pairs).T
+    return gold, predicted
+
+
+def _answers_of(folders: Sequence[Path], *which: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return gold label ids, and the predicted ones of several trainings; None if any of them is gone."""
+    found = [answers(folder, *which) for folder in folders]
+    present = [one for one in found if one is not None]
+    if len(present) < len(found):
+        return np.array([]), None
+    return present[0][0], np.array([predicted for _, predicted in present])
+
+
+def compare(a: pd.DataFrame, b: pd.DataFrame, metric: str) -> dict[str, float] | None:
+    """Compare two models on one language, each in the rows of its trainings; see uncertainty.compare.
+
+    None if their test files are not the same, or if predictions can't be read.
+    """
+    registers = a["registers"].iloc[0]
+    tests = {signature["test_sha256"] for rows in (a, b) for signature in rows["signature"]}
+    if len(tests) > 1 or {*a["registers"], *b["registers"]} != {registers}:
+        return None
+    return compare_trainings(tuple(a["folder"]), tuple(b["folder"]), metric, a["eval_lang"].iloc[0], registers)
+
+
+@functools.lru_cache(maxsize=200_000)  # tables and page show the same comparisons
+def compare_trainings(a: tuple[Path, ...], b: tuple[Path, ...], metric: str, *which: Any) -> dict[str, float] | None:
+    gold, predicted = _answers_of(a + b, *which)
+    if predicted is None:
+        return None
+    return uncertainty.compare(gold, predicted[: len(a)], predicted[len(a) :], len(which[1]), metric)
+
+
+def interval_of_mean(columns: Sequence[pd.DataFrame], metric: str) -> tuple[float, float]:
+    """Return the interval of a mean over trainings and languages; columns: per language the same trainings' rows."""
+    files = []
+    for rows in columns:
+        answered = _answers_of(rows["folder"].tolist(), rows["eval_lang"].iloc[0], rows["registers"].iloc[0])
+        files.append((np.array(rows["counts"].tolist()), *answered))
+    return uncertainty.interval_of_mean(files, metric)
+
+
+def read_errors(row: Any) -> pd.DataFrame | None:
+    """Return an evaluation's wrong predictions, the most confident first; None if the predictions are gone.
+
+    Columns: probability (of the predicted register), gold, predicted, row (in the test file, from 1).
+    """
+    path = runs.Run(row.folder.name, row.folder, row.folder).predictions(row.eval_lang)
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            wrong = [
+                (float(one[one["predicted"]]), one["gold"], one["predicted"], int(one["row"]))
+                for one in csv.DictReader(file, delimiter="\t")
+                if one["gold"] != one["predicted"]
+            ]
+    except OSError:
+        return None
+    wrong.sort(key=lambda one: (-one[0], one[3]))
+    return pd.DataFrame(wrong, columns=["probability", "gold", "predicted", "row"])
+
+
+def write_errors(row: Any) -> None:
+    """Write errors/LANG.tsv: probability, gold, predicted, row in the test file, and the text's first characters.
+
+    The texts come from the corpus of the training, if it is there with the same test file; else they are left empty. A
+    text that a spreadsheet would take for a formula gets an apostrophe. Nothing where the predictions are gone.
+    """
+    errors = read_errors(row)
+    if errors is None:
+        return
+    texts = test_texts(row)
+    table = errors[["probability", "gold", "predicted", "row"]].assign(
+        probability=errors["probability"].map("{:.4f}".format),
+        text=[no_formula(beginning(texts.get(number, ""))) for number in errors["row"]],
+    )
+    runs.write_text(row.folder / "errors" / f"{row.eval_lang}.tsv", table.to_csv(sep="\t", index=False))
+
+
+def test_texts(row: Any) -> dict[int, str]:
+    """Return row -> text of an evaluation's test file; {} if the corpus is not at hand or its file is another one."""
+    return _test_texts(row.record["corpus"]["path"], row.eval_lang, row.signature["test_sha256"], row.registers)
+
+
+@functools.lru_cache(maxsize=64)
+def _test_texts(corpus: str, eval_lang: str, sha256: str, registers: tuple[str, ...]) -> dict[int, str]:
+    try:
+        file = read_file(Path(corpus or os.devnull), "test", eval_lang, registers)
+    except CorpusError:
+        return {}
+    return {text.row: text.text for text in file.texts} if file.sha256 == sha256 else {}
+
+
+def beginning(text: str) -> str:
+    """Return a text's first characters, on one line, as lists of errors show them."""
+    return " ".join(text.split())[:BEGINNING]
+
+
+# ---- names and commands ----
+
+
+def language_names(frame: pd.DataFrame) -> dict[str, str]:
+    """Return language -> its English name, as the corpora of these runs have it; those without one are left out."""
+    names: dict[str, str] = {}
+    for record, lang, facts in evaluations(frame)[["record", "eval_lang", "facts"]].itertuples(index=False):
+        found = [*record["corpus"].get("languages", {}).items(), (lang, facts.get("language"))]
+        names |= {code: name for code, name in found if isinstance(name, str) and name}
+    return names
+
+
+def evaluate_command(record: dict[str, Any], eval_langs: Sequence[str]) -> str:
+    """Return the command that evaluates the run of this run.json on these languages, to be typed here.
+
+    The corpus of the training is named, unless it is the one of CORPUS_PATH, or is not on this machine.
+    """
+    corpus = record["corpus"]["path"]
+    is_usual = os.path.realpath(corpus) == os.path.realpath(runs.ROOT / CORPUS_PATH)
+    words = ["python", runs.shown_from_here(runs.ROOT / "evaluate.py"), "--model-name", record["model_name"]]
+    words += ["--train-langs", *record["train_langs"]]
+    words += ["--subfolder", record["subfolder"]] if record["subfolder"] else []
+    words += ["--eval-lang", *map(runs.one_line, eval_langs)]
+    words += [] if is_usual or not os.path.isdir(corpus) else ["--corpus-path", runs.shown_from_here(corpus)]
+    return shlex.join(words)
+
+
+def compare_command(base_dirs: Sequence[Path], paths: Sequence[str]) -> str:
+    """Return the command that compares two runs, to be typed here; paths: their folders as seen from a base dir."""
+    script, *dirs = (runs.shown_from_here(path) for path in (runs.ROOT / "post_eval.py", *base_dirs))
+    return f"python {shlex.quote(script)} --base-dir {shlex.join(dirs)} --compare {shlex.join(paths)}"
+
+
+def missing_commands(frame: pd.DataFrame, eval_langs: Sequence[str]) -> list[str]:
+    """Return the commands that fill the gaps of a grid.
+
+    A language is missing for a run if another run is evaluated on it, and the run's own corpus has this test file.
+    """
+    rows = evaluations(frame)
+    tests = {
+        (lang, signature["test_sha256"], record["corpus"]["path"])
+        for lang, signature, record in rows[["eval_lang", "signature", "record"]].itertuples(index=False)
+    }
+    commands = []
+    for _, of_run in rows.groupby("folder", sort=False):
+        record = of_run["record"].iloc[0]
+        own, path = record["corpus"].get("files", {}), record["corpus"]["path"]
+        asked = {lang for lang, sha256, other in tests if other == path or own.get(f"test/{lang}.tsv") == sha256}
+        if gaps := [lang for lang in eval_langs if lang in asked - set(of_run["eval_lang"])]:
+            commands.append(evaluate_command(record, gaps))
+    return list(dict.fromkeys(commands))
