@@ -143,12 +143,13 @@ def test_base_dirs_that_would_write_to_the_root_are_wrong_use(said, base_dirs):
 @pytest.mark.parametrize("others", [["outputs"], ["./outputs"], ["outputs/tiny-en"], ["link"]])
 def test_a_run_in_two_base_dirs_is_no_second_seed(copy, said_by, others):
     (copy / "link").symlink_to("outputs")
-    assert said_by(post_eval.main, "--base-dir=outputs", "--ignore-cfm", "--ignore-report")[0] == 0
-    alone = (copy / "outputs" / "tve_cells.csv").read_text()
-    for base_dirs in (["outputs", *others], [*others, "outputs"]):
+    drawn = []
+    for base_dirs in (["outputs"], ["outputs", *others], [*others, "outputs"]):
         words = ["--base-dir", *base_dirs, "--output-dir=drawn", "--ignore-cfm", "--ignore-report"]
         assert said_by(post_eval.main, *words)[0] == 0
-        assert (copy / "drawn" / "tve_cells.csv").read_text() == alone
+        lines = (copy / "drawn" / "tve_cells.csv").read_text().splitlines()
+        drawn.append([line for line in lines if ",tiny,micro_f1,en," in line])
+    assert drawn[0] == drawn[1] == drawn[2] and len(drawn[0]) >= 2
 
 
 @pytest.mark.parametrize("asked", ["--dry-run", "--status"])

@@ -21,8 +21,8 @@ from utils import metrics, results, runs, uncertainty
 
 LANGS = ["en", "fi", "fr", "sv"]
 FILES = [  # registers.png has a page per model
-    "methods.md", "per_register.csv", "registers-2.png", "registers.png", "report.html", "tve.csv", "tve.md", "tve.png", "tve.tex",
-    "tve_cells.csv",
+    "methods.md", "per_register.csv", "registers-2.png", "registers.png", "report.html", "tve.csv",
+    "tve.md", "tve.png", "tve.tex", "tve_cells.csv",
 ]  # fmt: skip
 
 

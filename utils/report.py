@@ -302,13 +302,13 @@ def _registers(matrix: tables.Matrix, rows: pd.DataFrame) -> dict[str, Any]:
     nothing of the registers: no better than the most frequent one, or of a model that never predicts one of ten texts.
     """
     rows = rows[rows["not_comparable"] == ""]
-    void = [metrics.micro_f1(c) <= metrics.micro_f1(tables.majority_baseline(c)) for c in rows["counts"]]
+    void = np.array([not metrics.beats_largest_register(counts) for counts in rows["counts"]], dtype=bool)
     silent = set()
-    for folder, of_run in rows.groupby(["folder", "registers"])["counts"]:
+    for folder, of_run in rows[~void].groupby(["folder", "registers"])["counts"]:
         counts = np.sum(of_run.tolist(), axis=0)
         if ((counts.sum(axis=1) >= metrics.MIN_TEXTS) & (counts.sum(axis=0) == 0)).any():
             silent.add(folder[0])
-    is_out = np.array(void, dtype=bool) | rows["folder"].isin(silent).to_numpy()
+    is_out = void | rows["folder"].isin(silent).to_numpy()
 
     # of each cell that is left: training, language, F1 and counts by register, means over its seeds
     found = []

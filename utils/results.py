@@ -69,7 +69,7 @@ def read_results(base_dirs: Sequence[Path]) -> tuple[pd.DataFrame, int]:
     """
     rows, damaged = [], 0
     for number, base_dir in enumerate(base_dirs):
-        if not base_dir.is_dir():
+        if not os.path.isdir(base_dir):
             raise RunError(f"{runs.shown(base_dir)}: there is no such folder; name one that holds evaluated runs")
         records: dict[Path, dict[str, Any]] = {}
         for folder in _run_folders(base_dir, base_dirs):
