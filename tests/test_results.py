@@ -182,6 +182,18 @@ def test_seeds_trained_with_other_options_or_files_are_no_seeds_of_one_cell(tmp_
     assert cell.text[0].endswith("†") and cell.text[-1] == "2 of 4"
 
 
+def test_a_training_with_other_options_makes_no_rule_for_the_files_of_its_cell(tmp_path):
+    other = USUAL | {"learning_rate": 1e-5, "train/en.tsv": "b" * 64}
+    for number, (seed, training, settings) in enumerate(
+        [("1", "en", USUAL), ("1", "fr", other), ("2", "en", other), ("2", "fr", USUAL)]
+    ):
+        make(tmp_path / seed / f"xlmr-{training}", training=training, seed=number, settings=settings)
+    frame = read(tmp_path / "1", tmp_path / "2")
+    odd = frame[frame["not_comparable"] != ""]
+    assert set(odd["not_comparable"]) == {"learning_rate 1e-05, not 0.0001"}
+    assert set(odd["path"].map(str) + odd["base_dir"].map(lambda path: path.name)) == {"xlmr-fr1", "xlmr-en2"}
+
+
 def test_files_of_other_languages_are_no_other_training(tmp_path):
     for i, training in enumerate(("en", "fr")):
         make(tmp_path / f"xlmr-{training}", training=training, seed=i, settings={f"train/{training}.tsv": str(i)})

@@ -217,20 +217,22 @@ def differences(frame: pd.DataFrame) -> list[str]:
         cut = [settings.get(name, 1) for name in ("batch_size", "gradient_accumulation", "processes")]
         batch = int(np.prod(cut)) if all(isinstance(size, int) for size in cut) else cut
         options.append({name: value for name, value in settings.items() if name not in NOT_COMPARED} | {"batch": batch})
-    compared = [(name, frame["signature"], [*matrix, "eval_lang"]) for name in OF_A_COLUMN]
-    compared += [(name, frame["signature"], matrix) for name in OF_A_MATRIX]
-    for name in sorted({name for settings in options for name in settings}):
-        groups = [*matrix, "training"] if name.startswith("train/") else matrix
-        compared.append((name, pd.Series(options, frame.index), groups))
+    signatures, names = frame["signature"].tolist(), sorted({name for settings in options for name in settings})
+    compared = [(name, signatures, [*matrix, "eval_lang"]) for name in OF_A_COLUMN]
+    compared += [(name, signatures, matrix) for name in OF_A_MATRIX]
+    compared += [(name, options, matrix) for name in names if not name.startswith("train/")]
+    compared += [(name, options, [*matrix, "training"]) for name in names if name.startswith("train/")]
     found: list[list[str]] = [[] for _ in range(len(frame))]
     for name, content, groups in compared:
-        raw = [one.get(name) for one in content]
-        values = pd.Series([" ".join(map(str, v)) if isinstance(v, list) else str(v) for v in raw], frame.index)
-        of_groups = values.groupby([frame[group] for group in groups])
+        # training files are compared within a cell, where what differs already is no rule
+        rows = [i for i, one in enumerate(found) if not one or "training" not in groups]
+        raw = [content[i].get(name) for i in rows]
+        values = pd.Series([" ".join(map(str, v)) if isinstance(v, list) else str(v) for v in raw], dtype=object)
+        of_groups = values.groupby([frame[group].iloc[rows].to_numpy() for group in groups])
         usual = of_groups.transform(lambda of: Counter(of).most_common(1)[0][0])
-        for one, value, most in zip(found, values, usual, strict=True):
+        for i, value, most in zip(rows, values, usual, strict=True):
             if value != most:
-                one.append(runs.one_line(f"{name} {value[:12]}, not {most[:12]}"))
+                found[i].append(runs.one_line(f"{name} {value[:12]}, not {most[:12]}"))
     return ["; ".join(one) for one in found]
 
 
