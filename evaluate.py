@@ -129,11 +129,12 @@ def signature(
     }
 
 
-def is_done(run: Run, record: dict[str, Any], expected: dict[str, Any]) -> bool:
+def is_done(run: Run, record: dict[str, Any], expected: dict[str, Any], on_this_device: bool = True) -> bool:
     """Tell whether this very model was evaluated on this very test file with this signature, and its files are whole.
 
     RunError if it was, but with another length or at another precision: those scores are not replaced unasked. What
-    counts of the precision is the one that is used, or that the model was found not to work in.
+    counts of the precision is the one that is used, or that the model was found not to work in; which one "auto" means
+    is known on the device alone.
     """
     from utils import results  # it loads pandas
 
@@ -148,7 +149,9 @@ def is_done(run: Run, record: dict[str, Any], expected: dict[str, Any]) -> bool:
         log.info("%s: the test file has changed since it was evaluated", eval_lang)
         return False
     used = found.get("precision_used")
-    if precision == "auto":
+    if precision == "auto" and not on_this_device:
+        precision = used
+    elif precision == "auto":
         from utils.encoder import device  # it loads torch, which is slow, so only where all else is the same
 
         automatic = device.choose_precision(precision)

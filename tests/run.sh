@@ -35,6 +35,6 @@ why_not=$(PYTHONPATH=tests/cluster python -c 'import cluster; print(cluster.why_
 if [[ -n $why_not ]]; then echo "the tests in tests/cluster/ were skipped: $why_not"; fi
 for program in chromium chromedriver; do
     if ! command -v "$program" > /dev/null; then
-        echo "the tests in tests/report/test_report_in_browser.py were skipped: no $program (--with-browser)"
+        echo "the tests in tests/test_report_in_browser.py were skipped: no $program (--with-browser)"
     fi
 done

@@ -44,6 +44,8 @@ RECORD = {
     "model_name": MODEL_NAME, "train_langs": [LANGUAGE], "subfolder": re.compile(f"({SUBFOLDER.pattern})?"),
     "weights_sha256": str, "corpus": {"path": str, "train": {str: {str: int}}},
 }  # fmt: skip
+OPTIONAL = {"settings": {}, "start_langs": [LANGUAGE]}  # of run.json, where it has them; then those of its corpus
+OF_CORPUS = {"files": {str: str}, "languages": {}}
 ALWAYS = ("micro_f1", "macro_f1", "precision", "recall")  # macro_f1_10 is null where there are too few texts
 SCORES = {
     "eval_lang": str, "registers": [REGISTER], "counts": [[int]], "metrics": dict.fromkeys(ALWAYS, float),
@@ -72,10 +74,15 @@ def read_results(base_dirs: Sequence[Path]) -> tuple[pd.DataFrame, int]:
         if not os.path.isdir(base_dir):
             raise RunError(f"{runs.shown(base_dir)}: there is no such folder; name one that holds evaluated runs")
         records: dict[Path, dict[str, Any]] = {}
+        shape: dict[str, Any]
         for folder in _run_folders(base_dir, base_dirs):
             try:
                 remedy = "passed over; finetune.py --overwrite trains it again"
-                records[folder] = shapes.read_record(folder / "run.json", RECORD, remedy)
+                record = shapes.read_record(folder / "run.json", RECORD, remedy)
+                for content, shape in ((record, OPTIONAL), (record["corpus"], OF_CORPUS)):
+                    if fault := shapes.misfit(content, {key: shape[key] for key in shape if key in content}):
+                        raise RunError(f"{runs.shown(folder / 'run.json')}: expected {fault}; {remedy}")
+                records[folder] = record
             except RunError as error:
                 log.error("%s", error)
                 damaged += 1

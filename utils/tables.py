@@ -413,6 +413,7 @@ def cells_csv(matrices: Sequence[Matrix]) -> str:
     parts = [
         matrix.cells.assign(
             subfolder=matrix.subfolder, model=matrix.model, metric=matrix.metric,
+            n=matrix.cells["n"].astype("Int64").where(matrix.cells["kind"] != "baseline"),
             mean_of=np.where(matrix.cells["kind"] == "mean", " ".join(matrix.zero_shot), ""),
         )
         for matrix in matrices

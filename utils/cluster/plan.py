@@ -120,4 +120,5 @@ def nothing_to_evaluate(entry: GridRun) -> bool:
     corpus = corpus_load.find_corpus(args.corpus_path)
     record = evaluate.load_record(args, entry.run)
     signatures = [evaluate.signature(args, record, lang, hash_file(corpus, "test", lang)) for lang in args.eval_lang]
-    return not args.overwrite and all(evaluate.is_done(entry.run, record, expected) for expected in signatures)
+    done = (evaluate.is_done(entry.run, record, expected, on_this_device=False) for expected in signatures)
+    return not args.overwrite and all(done)
