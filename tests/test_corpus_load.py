@@ -145,6 +145,18 @@ def test_another_typology_of_another_size_works(write_corpus):
     assert texts.report["train"]["en"] == dict.fromkeys(registers, 8)
 
 
+def test_languages_have_the_names_of_the_corpus_or_none(write_corpus):
+    corpus = write_corpus({"train/en": labelled("en", 30), "train/distr": labelled("distr", 30)})
+    path = corpus / "info" / "lang2name.json"
+    assert corpus_load.language_names(corpus) == {}
+    for content in ("[]", "{", '{"en": 1}', '"en"', '{"en": "a\\nb"}', "\xe9", "[" * 100_000):
+        path.write_text(content, encoding="latin-1")
+        assert corpus_load.language_names(corpus) == {}, content[:20]
+    path.write_text('{"en": "english", "fr": "french"}')
+    assert corpus_load.language_names(corpus) == {"en": "english", "fr": "french"}
+    assert split(corpus, ["en", "distr"]).report["languages"] == {"en": "english", "distr": ""}
+
+
 # ---- what is trained on ----
 
 
@@ -171,7 +183,7 @@ def test_the_smallest_language_decides_unless_all_texts(write_corpus, caplog):
     caplog.set_level(logging.INFO)
     texts = split(corpus, ["en", "fr"])
     corpus_load.log_audit(texts.report, REGISTERS)
-    assert [texts.report["languages"][lang]["taken"] for lang in ("en", "fr")] == [30, 30]
+    assert [texts.report["texts"][lang]["taken"] for lang in ("en", "fr")] == [30, 30]
     assert "taken: 30 of 100" in caplog.text
     everything = split(corpus, ["en", "fr"], all_texts=True)
     assert len(everything.train) + len(everything.validation) == 130
@@ -199,7 +211,7 @@ def test_test_texts_are_kept_out_of_training_in_any_language(write_corpus):
     )
     texts = split(corpus, ["en"])
     assert not [t for t in (*texts.train, *texts.validation) if "leaked" in t.text]
-    assert texts.report["languages"]["en"] == {
+    assert texts.report["texts"]["en"] == {
         "texts": 32, "rows_skipped": 0, "skipped": [], "also_in_test": 2, "taken": 30,
     }  # fmt: skip
 
@@ -222,14 +234,14 @@ def test_texts_under_several_registers_are_named_and_kept(write_corpus, caplog):
         "train/en.tsv:31 IN, train/en.tsv:32 OP, train/en.tsv:34 LY, train/en.tsv:35 LY",
     ]
     assert "2 texts occur under several registers" in caplog.text and "train/fr.tsv:34 OP" in caplog.text
-    assert texts.report["languages"]["en"]["texts"] == 34
+    assert texts.report["texts"]["en"]["texts"] == 34
 
 
 def test_a_million_blank_rows_do_not_fill_the_record(write_corpus):
     corpus = write_corpus({"train/en": labelled("en", 30)})
     with open(corpus / "corpus" / "train" / "en.tsv", "a") as file:
         file.write("\t\n" * 1_000_000)
-    facts = split(corpus, ["en"]).report["languages"]["en"]
+    facts = split(corpus, ["en"]).report["texts"]["en"]
     assert facts["rows_skipped"] == 1_000_000 and len(facts["skipped"]) == 1000
 
 

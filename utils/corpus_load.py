@@ -128,6 +128,17 @@ def load_registers(corpus: Path) -> dict[str, str]:
     return registers
 
 
+def language_names(corpus: Path) -> dict[str, str]:
+    """Return language -> name in English, as info/lang2name.json has them; {} if there is no such file."""
+    path = corpus / "info" / "lang2name.json"
+    try:
+        names = json.loads(tsv.decode(path, tsv.read_bytes(path)))
+    except (CorpusError, ValueError, RecursionError):  # nothing but what a reader sees depends on it
+        return {}
+    found = names if isinstance(names, dict) else {}
+    return {lang: name for lang, name in found.items() if isinstance(name, str) and UNPRINTABLE.search(name) is None}
+
+
 def list_languages(corpus: Path, split: str) -> list[str]:
     """Return the names of the split's files (train or test), in alphabetical order."""
     return sorted(path.stem for path in (corpus / "corpus" / split).glob("[!.]*.tsv"))
@@ -198,9 +209,10 @@ def load_training_texts(
     Left out of training: texts that also occur in any of the corpus's test files, and texts of the
     training part that also occur in the validation part (equal after whitespace normalisation).
     Unless all_texts, as many texts are taken of each language as the smallest has.
-    The report holds, for the log and run.json: sha256, rows and skipped rows per file, and counts.
+    The report holds, for the log and run.json: names of languages, hashes, rows and skipped rows per file, and counts.
     """
     files = {lang: read_file(corpus, "train", lang, registers) for lang in train_langs}
+    names = language_names(corpus)
     test, test_hashes = _test_texts(corpus, train_langs, registers)
     rng = np.random.default_rng(seed)
 
@@ -232,7 +244,8 @@ def load_training_texts(
 
     report = {
         "files": {f"train/{lang}.tsv": file.sha256 for lang, file in files.items()} | test_hashes,
-        "languages": {
+        "languages": {lang: names.get(lang, "") for lang in train_langs},
+        "texts": {
             lang: {
                 "texts": len(file.texts),
                 "rows_skipped": len(file.skipped),
@@ -267,7 +280,7 @@ def take_training_texts(corpus: Path, registers: Sequence[str], args: argparse.N
 
 def log_audit(report: dict, registers: Sequence[str]) -> None:
     """Log what load_training_texts found: one line per fact, skipped rows by file:line."""
-    for lang, facts in report["languages"].items():
+    for lang, facts in report["texts"].items():
         log.info("train/%s.tsv: %d texts, %d rows skipped", lang, facts["texts"], facts["rows_skipped"])
         for row in facts["skipped"][:10]:
             log.info("  skipped %s", row)
