@@ -37,7 +37,9 @@ from utils.files import lock, records
 from utils.runs import Run
 from utils.scores import results
 
-if TYPE_CHECKING:  # it loads torch
+if TYPE_CHECKING:  # they take long to load
+    from datasets import Dataset
+
     from utils.encoder.classifier import Classifier
 
 TEXTS_SHOWN, FEWEST_EPOCHS, MOST_EPOCHS = 7_800, 3, 40  # of the default number of epochs
@@ -129,19 +131,27 @@ def train_run(args: argparse.Namespace, run: Run, names: dict[str, str], setting
     device.keep_freed_memory()
     begun = any(run.checkpoints.glob("checkpoint-*"))
     loaded = None if begun else load_proven(args, registers)  # a model of no use is told before the first text is read
-    texts = corpus_load.take_training_texts(args.corpus_path, registers, args)
-    args.num_epochs = args.num_epochs or default_epochs(len(texts.train))
+    train, validation, report = corpus_load.load_training_texts(
+        args.corpus_path, args.train_langs, registers,
+        validation_size=args.validation_size, seed=args.seed, all_texts=args.all_texts,
+    )  # fmt: skip
+    corpus_load.log_report(report, registers)
+    args.num_epochs = args.num_epochs or default_epochs(len(train))
 
     with device.main_process_first():
-        checkpoint = checkpoints.to_resume(run, texts.report["texts_sha256"], args.precision)
+        checkpoint = checkpoints.to_resume(run, report["texts_sha256"], args.precision)
     if checkpoint is None:
         loaded = loaded or load_proven(args, registers)  # of what was begun, nothing that is whole is left
         with device.main_process_first():
-            checkpoints.begin(run, settings, texts.report["texts_sha256"], loaded.precision)
-    elif not checkpoints.is_over(checkpoints.load_state(checkpoint), args, len(texts.train)):
+            checkpoints.begin(run, settings, report["texts_sha256"], loaded.precision)
+    elif not checkpoints.is_over(checkpoints.load_state(checkpoint), args, len(train)):
         model, tokenizer = classifier.load_classifier(checkpoint, registers), classifier.load_tokenizer(checkpoint)
         loaded = classifier.Classifier(model, tokenizer, records.read_started(run)["precision"])
-    if loaded and (received := learn(args, run, loaded, texts, registers, checkpoint)) is not None:
+    received = None
+    if loaded:
+        tokens = [corpus_load.to_dataset(p, loaded.tokenizer, args.max_length, registers) for p in (train, validation)]
+        received = learn(args, run, loaded, tokens, checkpoint)
+    if received is not None:
         log.warning(
             "interrupted: the same command%s goes on from the checkpoint in %s",
             ", without --overwrite," if args.overwrite and not runs.slurm_job() else "",
@@ -149,7 +159,7 @@ def train_run(args: argparse.Namespace, run: Run, names: dict[str, str], setting
         )
         return 128 + received
     if int(os.environ.get("RANK", 0)) == 0:
-        finish(args, run, names, settings, texts.report)
+        finish(args, run, names, settings, report)
     return 0
 
 
@@ -157,20 +167,20 @@ def learn(
     args: argparse.Namespace,
     run: Run,
     loaded: "Classifier",
-    texts: corpus_load.TrainingTexts,
-    registers: list[str],
+    tokens: "list[Dataset]",
     checkpoint: Path | None,
 ) -> int | None:
-    """Train the loaded model on the texts; return the signal that ended it, or None if the training is over."""
-    from utils.encoder import classifier, device, layers, tokens
+    """Train the loaded model on the tokens of training and validation texts.
+
+    Returns the signal that ended it, or None if the training is over.
+    """
+    from utils.encoder import classifier, device, layers
     from utils.training import checkpoints, trainer
 
     model = loaded.model
     n_frozen = layers.freeze(model, args.frozen_layers)
     checkpoints.check_room(run, model, args.num_epochs)
-    train_set, validation_set = (
-        tokens.tokenize(part, loaded.tokenizer, args.max_length, registers) for part in (texts.train, texts.validation)
-    )
+    train_set, validation_set = tokens
     over = 100 * float(train_set["over"][:].float().mean())
     log.info(
         f"{over:.1f} % of the training texts have more than {args.max_length} tokens; the rest of them is not used"

@@ -276,7 +276,7 @@ def make_tiny(corpus: Path, folder: Path) -> None:
 
     registers = corpus_load.load_registers(corpus)
     langs = [lang for lang in corpus_load.list_languages(corpus, "train") if lang != corpus_load.DISTR]
-    texts = [text.text for lang in langs for text in corpus_load.read_file(corpus, "train", lang, registers).texts]
+    texts = [text for lang in langs for text in corpus_load.read_texts(corpus, "train", lang, registers)["text"]]
 
     shutil.rmtree(folder, ignore_errors=True)
     # BPE and not WordPiece, whose trainer numbers the tokens in another order at each making

@@ -145,7 +145,7 @@ def test_the_packages_are_those_of_requirements_txt(foreign, project):
         ["evaluate.py"],
         ["post_eval.py"],
         ["utils/download_model.py"],
-        ["-m", "utils.corpus_load"],
+        ["utils/audit.py"],
     ):
         out = finish(start(project, *script, "--help", variables=variables))
         assert out.startswith("usage: ") and "Error" not in out, out
@@ -196,7 +196,7 @@ def test_a_terminal_that_is_not_utf_8_gets_what_it_can_show(project, write_corpu
         {"train/en": [("新闻", "a"), ("é", "b")], "test/en": [("新闻", "c")]}, {"新闻": "x", "é": "y"}
     )
     environment = {**os.environ, **variables}
-    command = [sys.executable, "-m", "utils.corpus_load", str(corpus)]
+    command = [sys.executable, "utils/audit.py", str(corpus)]
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True)
     assert done.returncode == 0 and b"\\u65b0\\u95fb" in done.stdout and done.stderr == b"", done.stderr
     assert (b"\xe9" if "latin-1" in variables.values() else b"\\xe9") in done.stdout

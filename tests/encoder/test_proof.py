@@ -6,6 +6,7 @@ import re
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import transformers
@@ -15,8 +16,8 @@ from safetensors.torch import load_file, save_file
 import evaluate
 import finetune
 from utils import download_model
-from utils.corpus_load import load_training_texts
-from utils.encoder import classifier, device, proof, tokens
+from utils.corpus_load import load_training_texts, to_dataset
+from utils.encoder import classifier, device, proof
 from utils.runs import RunError, run_paths
 
 
@@ -69,8 +70,10 @@ def test_a_language_with_probabilities_that_are_no_numbers_is_not_written(train,
 def test_a_loss_that_is_no_number_ends_the_training_in_one_line(root, write_corpus, with_nan, split):
     rows = [(register, words(register, i)) for i in range(12) for register in REGISTERS]
     corpus = write_corpus({"train/en": rows})
-    parts = load_training_texts(corpus, ["en"], list(REGISTERS), validation_size=0.2, seed=42, all_texts=False)
-    one = {"training": parts.train, "validation": parts.validation}[split][0].text
+    train, validation, _ = load_training_texts(
+        corpus, ["en"], list(REGISTERS), validation_size=0.2, seed=42, all_texts=False
+    )
+    one = {"training": train, "validation": validation}[split]["text"].iloc[0]
     rows = [(register, f"{text} zebra" if text == one else text) for register, text in rows]
     corpus = write_corpus({"train/en": rows})
     names = ["--model-name=tiny", "--train-langs=en", f"--corpus-path={corpus}", "--num-epochs=2", *FAST]
@@ -96,7 +99,7 @@ def no_texts(root, write_corpus, monkeypatch):
 
 
 def test_a_model_comes_before_the_texts(no_texts, changed, tiny):
-    assert "expected texts, found" in told(tiny)
+    assert "no text (0 rows" in told(tiny)
     folder = changed()
     classifier.load_classifier(folder, ["A", "B"]).save_pretrained(folder)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
@@ -125,9 +128,9 @@ def test_a_model_that_fails_in_bf16_alone_is_told_the_other_precision(no_texts, 
     folder = changed()
     transformers.XmodModel(config).save_pretrained(folder)
     assert "use --precision fp32" in told(folder, "--precision=bf16")
-    assert "expected texts, found" in told(folder, "--precision=fp32")
+    assert "no text (0 rows" in told(folder, "--precision=fp32")
     if device.choose_precision("auto") == "bf16":
-        assert "expected texts, found" in told(folder) and "fp32 is used" in caplog.text
+        assert "no text (0 rows" in told(folder) and "fp32 is used" in caplog.text
     config.default_language = None  # as published
     transformers.XmodModel(config).save_pretrained(folder)
     assert "Input language unknown" in told(folder, "--precision=fp32")
@@ -144,7 +147,7 @@ def test_texts_longer_than_the_model_takes_are_refused(no_texts, changed, where)
     folder = changed(tokenizer={"model_max_length": 512 if limit else 100})
     transformers.ModernBertModel(config).save_pretrained(folder)
     assert "--max-length 101: expected at most 100, the longest text" in told(folder, "--max-length=101")
-    assert "expected texts, found" in told(folder, "--max-length=100")
+    assert "no text (0 rows" in told(folder, "--max-length=100")
 
 
 def test_the_proof_draws_nothing_and_leaves_the_model_as_it_was(tiny):
@@ -224,10 +227,7 @@ def test_a_tokenizer_with_other_settings_gives_the_same_model(train, changed, se
 
 def test_a_tokenizer_that_is_not_fast_gives_the_first_tokens():
     tokenizer = transformers.CanineTokenizer()
-    texts = [
-        finetune.corpus_load.Text("en", 1, 1, "IN", "short"),
-        finetune.corpus_load.Text("en", 2, 2, "IN", "a long text"),
-    ]
-    found = tokens.tokenize(texts, tokenizer, 8, ["IN"])
+    texts = pd.DataFrame({"register": "IN", "text": ["short", "a long text"]})
+    found = to_dataset(texts, tokenizer, 8, ["IN"])
     assert [ids.tolist()[1:-1] for ids in found["input_ids"]] == [[*map(ord, "short")], [*map(ord, "a long")]]
     assert found["over"][:].tolist() == [False, True]

@@ -23,14 +23,16 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from utils.corpus_load import first_tokens
 from utils.download_model import refuse_pickled
-from utils.encoder import cpu, tokens
+from utils.encoder import cpu
 from utils.encoder.layers import part
 from utils.encoder.memory import is_shortage
 from utils.files.shapes import read_record
 from utils.runs import RunError, first_line, shown
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+TRIED = 200  # tokens of the long one of the two trial texts: beyond a window of attention, which is 128 mostly
 NO_LIMIT = 10**9  # tokens: what a tokenizer without a limit has is above
 
 log = logging.getLogger(__name__)
@@ -198,9 +200,14 @@ def batches_of_similar_length(lengths: np.ndarray, n_tokens: int) -> list[np.nda
 
 
 def trial_texts(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> BatchEncoding:
-    """Return tokens.two_texts on the model's device, as long as it takes them."""
-    limit = longest_text(model, tokenizer) or tokens.TRIED
-    return tokens.two_texts(tokenizer, limit).to(next(model.parameters()).device)
+    """Return a short text and a long one, padded to one length, on the model's device: what a model is tried with.
+
+    input_ids and attention_mask, shape (2, tokens).
+    """
+    texts = ["Short.", "A text that is much longer than the one beside it, which is padded to its length. " * TRIED]
+    input_ids, _ = first_tokens(texts, tokenizer, min(longest_text(model, tokenizer) or TRIED, TRIED))
+    pair: Any = DataCollatorWithPadding(tokenizer)([{"input_ids": ids} for ids in input_ids])
+    return pair.to(next(model.parameters()).device)
 
 
 def answer(model: PreTrainedModel, batch: Mapping[str, torch.Tensor], precision: str) -> torch.Tensor:

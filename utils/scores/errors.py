@@ -73,7 +73,7 @@ def _test_texts(corpus: str, eval_lang: str, sha256: str, registers: tuple[str, 
     if not corpus:
         return {}
     try:
-        file = corpus_load.read_file(Path(corpus), "test", eval_lang, registers)
+        texts = corpus_load.read_texts(Path(corpus), "test", eval_lang, registers)
     except corpus_load.CorpusError:
         return {}
-    return {text.row: text.text for text in file.texts} if file.sha256 == sha256 else {}
+    return dict(zip(texts["row"], texts["text"], strict=True)) if texts.attrs["sha256"] == sha256 else {}
