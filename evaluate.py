@@ -17,6 +17,11 @@ A language is skipped if this very model, by its weights' hash, was evaluated on
 the same settings, at the precision that would be used now. The scores are defined in utils/metrics.py.
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # Python leaves it out where PYTHONSAFEPATH is set
+
 if __name__ == "__main__":  # first: a signal during the imports below is answered too
     from utils.files import stop
 

@@ -13,6 +13,11 @@ Exit    0 trained, or trained before; 1 unusable corpus, checkpoint or run; 2 wr
         the same command goes on from there and ends with the same weights as if it had not been interrupted
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # Python leaves it out where PYTHONSAFEPATH is set
+
 if __name__ == "__main__":  # first: a signal during the imports below is answered too
     from utils.files import stop
 
@@ -26,7 +31,6 @@ import math
 import os
 import platform
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np

@@ -23,6 +23,11 @@ over them; what belongs to all of them is written to the folder that holds them.
 utils/metrics.py, their intervals and comparisons in utils/scores/. The same input gives the same bytes.
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # Python leaves it out where PYTHONSAFEPATH is set
+
 if __name__ == "__main__":  # first: a signal during the imports below is answered too
     from utils.files import stop
 
@@ -37,7 +42,6 @@ import multiprocessing
 import os
 import signal
 import statistics
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils import options, runs
