@@ -257,3 +257,25 @@ def test_run_json_tells_everything_that_decided_the_weights(train, corpus):
 
 
 FAST_SETTINGS = {"learning_rate": 1e-3, "patience": 0, "max_length": 64, "seed": 42, "batch_size": 16, "processes": 1}
+
+
+# ---- what chooses the epoch; a busy machine ----
+
+
+def test_balanced_chooses_the_epoch_by_what_it_minimises():
+    of_registers = torch.tensor([0.5, 3.0, 1.0])
+    logits, gold = np.array([[2.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0]], dtype=np.float32), np.array([0, 1, 2, 1])
+    losses = -np.log(np.exp(logits)[range(4), gold] / np.exp(logits).sum(axis=1))
+    found = trainer.validation_metrics((logits, gold), weights=of_registers)["mean_loss"]
+    assert found == pytest.approx(np.average(losses, weights=of_registers.numpy()[gold]))
+    assert trainer.validation_metrics((logits, gold))["mean_loss"] == pytest.approx(losses.mean())
+
+
+def test_a_busy_machine_is_told_in_one_line(train, monkeypatch, caplog):
+    monkeypatch.setattr(trainer, "BUSY_SECONDS", 0)
+    monkeypatch.setattr(trainer, "BUSY_SHARE", 0)
+    train("--num-epochs=1")
+    assert "busy" not in caplog.text
+    monkeypatch.setattr(trainer, "BUSY_SHARE", 2)
+    train("--num-epochs=1", subfolder="busy")
+    assert caplog.text.count("this machine is busy: of ") == 1
