@@ -175,7 +175,8 @@ def evaluate_language(
     predicted = probabilities.argmax(axis=1)
     confusion = metrics.count_confusions(dataset["labels"][:].numpy(), predicted, len(registers))
     several_registers = corpus_load.several_registers(texts, "test")
-    corpus_load.log_several_registers(several_registers)
+    for line in corpus_load.several_lines(several_registers):
+        log.warning("%s", line)
 
     run.scores(eval_lang).unlink(missing_ok=True)  # until it is written anew, the language is not done
     runs.write_text(run.predictions(eval_lang), predictions_table(texts, registers, predicted, probabilities))

@@ -139,7 +139,8 @@ def train_run(args: argparse.Namespace, run: Run, names: dict[str, str], setting
         args.corpus_path, args.train_langs, registers,
         validation_size=args.validation_size, seed=args.seed, all_texts=args.all_texts,
     )  # fmt: skip
-    corpus_load.log_report(report, registers)
+    for line in corpus_load.report_lines(report, registers):
+        log.info("%s", line)
     args.num_epochs = args.num_epochs or default_epochs(len(train))
 
     with device.main_process_first():

@@ -21,7 +21,6 @@ if __name__ == "__main__":  # first: a signal during the imports below is answer
     stop.end_on_signals()
 
 import argparse
-import logging
 import re
 import unicodedata
 from collections import Counter
@@ -261,28 +260,6 @@ def print_odd(kinds: Iterable[tuple[str, list[str]]]) -> None:
                 print(f"  … and {len(places) - SHOWN} more")
 
 
-# ---- what a training would take ----
-
-
-def print_training(corpus: Path, registers: list[str], args: argparse.Namespace) -> None:
-    """Print what finetune.py would log of the texts; CorpusError where it would end with one."""
-    print(f"\nA training on {' '.join(args.train_langs)}:")
-    handler = logging.StreamHandler(sys.stdout)
-    handler.addFilter(runs.to_one_line)
-    corpus_load.log.addHandler(handler)
-    corpus_load.log.setLevel(logging.INFO)
-    corpus_load.log.propagate = False
-    try:
-        *_, report = corpus_load.load_training_texts(
-            corpus, args.train_langs, registers,
-            validation_size=args.validation_size, seed=args.seed, all_texts=args.all_texts,
-        )  # fmt: skip
-        corpus_load.log_report(report, registers)
-    finally:
-        corpus_load.log.removeHandler(handler)
-        corpus_load.log.propagate = True
-
-
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     corpus = corpus_load.find_corpus(args.corpus)
@@ -307,7 +284,12 @@ def main(argv: list[str] | None = None) -> int:
         ]
     )
     if args.train_langs:
-        print_training(corpus, registers, args)
+        *_, report = corpus_load.load_training_texts(
+            corpus, args.train_langs, registers,
+            validation_size=args.validation_size, seed=args.seed, all_texts=args.all_texts,
+        )  # fmt: skip
+        print(f"\nA training on {' '.join(args.train_langs)}:")
+        print(*map(runs.one_line, corpus_load.report_lines(report, registers)), sep="\n")
     return 1 if unusable or not len(texts) else 0
 
 

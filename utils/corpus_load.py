@@ -27,13 +27,13 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from utils.runs import ROOT, UNPRINTABLE, RunError
+from utils.runs import LFS_POINTER, ROOT, UNPRINTABLE, RunError
 
 if TYPE_CHECKING:  # they take most of a second to load, which --help and a wrong option do without
     import pandas as pd
@@ -49,7 +49,6 @@ ABBREVIATION = re.compile(r'[^\W_][^"$\\]{0,31}(?<! )')
 ABBREVIATION_IS = '1 to 32 printable characters, the first a letter or digit, no blank at the end, none of " $ \\'
 NO_REGISTERS = {UNUSED, "row", "gold", "predicted"}  # the label of rows set aside; columns of the predictions
 HEADERS = {"register", "registre", "label", "labels", "genre", "category", "class", "text", "texts", "texte", "content"}
-LFS_POINTER = b"version https://git-lfs"
 
 LONE_CR = "\ud800"  # stands for it while csv reads: half a character, which no UTF-8 file holds
 SKIPPED_SHOWN = 1000  # a spreadsheet's blank rows can be a million
@@ -165,10 +164,26 @@ def training_languages(option: str | None) -> list[str]:
         return []
 
 
-def hash_file(corpus: Path, split: str, lang: str) -> str | None:
-    """Return the SHA-256 of corpus/SPLIT/LANG.tsv, None if there is none; CorpusError if it can't be read."""
+def read_language(corpus: Path, split: str, lang: str) -> bytes:
+    """Return the bytes of corpus/SPLIT/LANG.tsv; CorpusError that says which language may be meant if there is none."""
     path = corpus / "corpus" / split / f"{lang}.tsv"
-    return hashlib.sha256(read_bytes(path)).hexdigest() if os.path.lexists(path) else None
+    try:
+        return read_bytes(path)
+    except CorpusError as error:
+        if not isinstance(error.__cause__, FileNotFoundError) or path.is_symlink():
+            raise
+    there = list_languages(corpus, split)
+    # by the name in info/lang2name.json too: turkish is tr
+    names = {name.casefold(): lang for lang, name in language_names(corpus).items() if lang in there}
+    names |= {lang.casefold(): lang for lang in there}
+    near = difflib.get_close_matches(lang.casefold(), names, n=1)
+    meant = f"did you mean {names[near[0]]}? " if near else ""
+    raise CorpusError(f"{path}: no such file; {meant}there are {' '.join(there) or 'none'}")
+
+
+def hash_file(corpus: Path, split: str, lang: str) -> str:
+    """Return the SHA-256 of corpus/SPLIT/LANG.tsv; CorpusError if it can't be read."""
+    return hashlib.sha256(read_language(corpus, split, lang)).hexdigest()
 
 
 # ---- rows ----
@@ -184,14 +199,7 @@ def read_texts(corpus: Path, split: str, lang: str, registers: Iterable[str]) ->
     import pandas as pd
 
     path = corpus / "corpus" / split / f"{lang}.tsv"
-    try:
-        content = read_bytes(path)
-    except CorpusError as error:
-        if not isinstance(error.__cause__, FileNotFoundError) or path.is_symlink():
-            raise
-        raise CorpusError(
-            f"{path}: no such file; there are {' '.join(list_languages(corpus, split)) or 'none'}"
-        ) from None
+    content = read_language(corpus, split, lang)
     known = set(registers)
     other_row = re.compile(rf'[\r\n]"?({"|".join(map(re.escape, [*known, UNUSED]))})"?\t')
     # csv leaves a lone CR unquoted where it writes, and ends the row there where it reads
@@ -413,39 +421,37 @@ def _hash_texts(texts: "pd.DataFrame") -> str:
     return digest.hexdigest()
 
 
-def log_report(report: dict[str, Any], registers: Sequence[str]) -> None:
-    """Log what load_training_texts found: one line per fact, skipped rows by file:line."""
+def report_lines(report: dict[str, Any], registers: Sequence[str]) -> Iterator[str]:
+    """Yield what load_training_texts found, a line per fact, skipped rows by file:line."""
     for lang, facts in report["texts"].items():
-        log.info("train/%s.tsv: %d texts, %d rows skipped", lang, facts["texts"], facts["rows_skipped"])
-        for row in facts["skipped"][:10]:
-            log.info("  skipped %s", row)
-        if facts["rows_skipped"] > 10:
-            log.info("  … and %d more; run.json has the first thousand", facts["rows_skipped"] - 10)
+        yield f"train/{lang}.tsv: {facts['texts']} texts, {facts['rows_skipped']} rows skipped"
+        yield from first_ten([f"skipped {row}" for row in facts["skipped"]], facts["rows_skipped"])
         if facts["also_in_test"]:
-            log.info("  %d texts also occur in test files: left out of training", facts["also_in_test"])
+            yield f"  {facts['also_in_test']} texts also occur in test files: left out of training"
         if facts["repeated"]:
-            log.info("  %d texts occur again: each is taken once", facts["repeated"])
+            yield f"  {facts['repeated']} texts occur again: each is taken once"
         usable = facts["texts"] - facts["also_in_test"] - facts["repeated"]
         if facts["taken"] < usable:
             only = "as many as the smallest language has (--all-texts takes all)"
-            log.info("  taken: %d of %d, %s", facts["taken"], usable, only)
-    log_several_registers(report["several_registers"])
+            yield f"  taken: {facts['taken']} of {usable}, {only}"
+    yield from several_lines(report["several_registers"])
     widths = {register: max(len(register), 5) for register in registers}
-    log.info("%-16s %s %6s", "texts", " ".join(f"{register:>{width}}" for register, width in widths.items()), "all")
+    yield f"{'texts':16} {' '.join(f'{register:>{width}}' for register, width in widths.items())} {'all':>6}"
     for part in ("train", "validation"):
         for lang, counts in report[part].items():
             cells = " ".join(f"{counts[register]:{width}d}" for register, width in widths.items())
-            log.info("%-16s %s %6d", f"{part} {lang}", cells, sum(counts.values()))
+            yield f"{f'{part} {lang}':16} {cells} {sum(counts.values()):6d}"
 
 
-def log_several_registers(places: list[str]) -> None:
-    """Log what several_registers found: no classifier can get all these rows right."""
-    if places:
-        log.warning("%d texts occur under several registers (all rows are kept):", len(places))
-    for place in places[:10]:
-        log.warning("  %s", place)
-    if len(places) > 10:
-        log.warning("  … and %d more", len(places) - 10)
+def several_lines(places: list[str]) -> list[str]:
+    """Return what to say of several_registers' places: no classifier can get all these rows right."""
+    found = f"{len(places)} texts occur under several registers (all rows are kept):"
+    return [found, *first_ten(places, len(places))] if places else []
+
+
+def first_ten(lines: list[str], n: int) -> list[str]:
+    """Return the first of n lines, and how many more there are."""
+    return [*(f"  {line}" for line in lines[:10]), *([f"  … and {n - 10} more"] if n > 10 else [])]
 
 
 # ---- tokens ----
