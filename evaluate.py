@@ -160,7 +160,12 @@ def is_done(run: Run, record: dict[str, Any], expected: dict[str, Any]) -> bool:
 
 
 def evaluate_language(
-    args: argparse.Namespace, run: Run, texts: "pd.DataFrame", expected: dict[str, Any], loaded: "Classifier"
+    args: argparse.Namespace,
+    run: Run,
+    record: dict[str, Any],
+    texts: "pd.DataFrame",
+    expected: dict[str, Any],
+    loaded: "Classifier",
 ) -> dict[str, Any]:
     """Predict the language's test texts, write its three files, and return its scores."""
     import torch
@@ -195,7 +200,7 @@ def evaluate_language(
     unfit = {} if tried == loaded.precision else {"precision_unfit": tried}  # the model does not work in it
     scores = {
         "eval_lang": eval_lang,
-        "zero_shot": not {eval_lang, corpus_load.DISTR} & set(args.train_langs),  # distr may hold any language
+        "zero_shot": not {eval_lang, corpus_load.DISTR} & {*args.train_langs, *record.get("start_langs", [])},
         "n": len(texts),
         "metrics": metrics.all_metrics(confusion),
         "registers": {
@@ -343,7 +348,7 @@ def evaluate_run(args: argparse.Namespace, run: Run) -> int:
     for expected, texts in to_do:
         try:
             with memory.explained(*memory.evaluation(args.batch_size, max_length)):
-                scores = evaluate_language(args, run, texts, expected, loaded)
+                scores = evaluate_language(args, run, record, texts, expected, loaded)
         except (RunError, OSError) as error:
             log.error("%s not evaluated: %s", expected["eval_lang"], error)
             failed.append(expected["eval_lang"])

@@ -23,6 +23,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from utils import runs
 from utils.corpus_load import first_tokens
 from utils.download_model import refuse_pickled
 from utils.encoder import cpu
@@ -57,7 +58,10 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """
     refuse_code(folder)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        # a special token that is written in a text, as </s>, is text: it would end it, or pad it
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, split_special_tokens=True
+        )
         tokenizer.truncation_side = "right"
         if "attention_mask" not in tokenizer.model_input_names:
             tokenizer.model_input_names = [*tokenizer.model_input_names, "attention_mask"]
@@ -142,8 +146,21 @@ def _of_registers(config: PreTrainedConfig, registers: Sequence[str]) -> PreTrai
     return config
 
 
+def check_copy(folder: Path, original: Path, registers: Sequence[str]) -> None:
+    """RunError if a copy of a trained model does not load, or its tokenizer gives other tokens than the original's."""
+    model = load_classifier(folder, registers)
+    ours, theirs = (trial_texts(model, load_tokenizer(place))["input_ids"] for place in (folder, original))
+    if not torch.equal(ours, theirs):
+        raise RunError(
+            f"{shown(folder)}: a file of its tokenizer is missing, of those in {shown(original)}; copy it by hand"
+        )
+
+
 def refuse_code(folder: Path) -> None:
-    """RunError if a checkpoint comes with code, which is never run: without it, it would be another model."""
+    """RunError if a checkpoint comes with code, which is never run, or if Git LFS has left pointers for files."""
+    pointers = sorted(path.name for path in folder.iterdir() if runs.is_lfs_pointer(path))
+    if pointers:
+        raise RunError(f"{shown(folder)}: {', '.join(pointers)}: pointers of Git LFS alone; type in it: git lfs pull")
     found = sorted(path.name for path in folder.glob("*.py"))
     for name in ("config.json", "tokenizer_config.json"):
         if (folder / name).is_file() and "auto_map" in read_record(folder / name, {}, "fetch or copy it anew"):
