@@ -16,6 +16,11 @@ scores that were computed with another length or precision are not replaced with
 in utils/metrics.py.
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # Python leaves it out where PYTHONSAFEPATH is set
+
 if __name__ == "__main__":  # first: a signal during the imports below is answered too
     from utils.files import stop
 
@@ -35,7 +40,9 @@ from utils.encoder import environment, memory
 from utils.files import lock, records, shapes
 from utils.runs import Run, RunError
 
-if TYPE_CHECKING:  # it loads torch
+if TYPE_CHECKING:  # they take long to load
+    import pandas as pd
+
     from utils.encoder.classifier import Classifier
 
 log = logging.getLogger("evaluate")
@@ -178,7 +185,7 @@ def evaluate_language(
     args: argparse.Namespace,
     run: Run,
     record: dict[str, Any],
-    file: corpus_load.CorpusFile,
+    texts: "pd.DataFrame",
     expected: dict[str, Any],
     loaded: "Classifier",
 ) -> dict[str, Any]:
@@ -186,19 +193,20 @@ def evaluate_language(
     import torch
     import transformers
 
-    from utils.encoder import classifier, device, tokens
+    from utils.encoder import classifier, device
 
     began = time.monotonic()
     eval_lang, registers, max_length = expected["eval_lang"], expected["registers"], expected["max_length"]
-    dataset = tokens.tokenize(file.texts, loaded.tokenizer, max_length, registers)
+    dataset = corpus_load.to_dataset(texts, loaded.tokenizer, max_length, registers)
     probabilities = classifier.predict(loaded, dataset, args.batch_size * max_length, eval_lang)
     predicted = probabilities.argmax(axis=1)
     confusion = metrics.count_confusions(dataset["labels"][:].numpy(), predicted, len(registers))
-    several_registers = corpus_load.several_registers("test", corpus_load.group_by_text(file.texts))
-    corpus_load.log_several_registers(several_registers)
+    several_registers = corpus_load.several_registers(texts, "test")
+    for line in corpus_load.several_lines(several_registers):
+        log.warning("%s", line)
 
     run.scores(eval_lang).unlink(missing_ok=True)  # until it is written again, the language is not done
-    runs.write_text(run.predictions(eval_lang), predictions_table(file.texts, registers, predicted, probabilities))
+    runs.write_text(run.predictions(eval_lang), predictions_table(texts, registers, predicted, probabilities))
     per_register = metrics.register_scores(confusion)
     tried = device.choose_precision(args.precision)
     unfit = {} if tried == loaded.precision else {"precision_unfit": tried}  # the model does not work in it
@@ -206,7 +214,7 @@ def evaluate_language(
         "eval_lang": eval_lang,
         "language": corpus_load.language_names(args.corpus_path).get(eval_lang, ""),
         "zero_shot": not {eval_lang, corpus_load.DISTR} & {*args.train_langs, *record.get("start_langs", [])},
-        "n": len(file.texts),
+        "n": len(texts),
         "metrics": metrics.all_metrics(confusion),
         "registers": registers,
         "counts": confusion.tolist(),  # rows gold, columns predicted
@@ -219,7 +227,7 @@ def evaluate_language(
             for register, enough in zip(registers, metrics.measurable(confusion.sum(axis=1)), strict=True)
             if not enough
         ],
-        "rows_skipped": len(file.skipped),
+        "rows_skipped": texts.attrs["rows_skipped"],
         "several_registers": several_registers,
         "over_max_length": float(dataset["over"][:].float().mean()),
         "seconds": round(time.monotonic() - began, 3),
@@ -244,12 +252,12 @@ def _defined(score: Any) -> float | int | None:
     return None if math.isnan(score) else score.item()
 
 
-def predictions_table(texts: list[corpus_load.Text], registers: list[str], predicted: Any, probabilities: Any) -> str:
+def predictions_table(texts: "pd.DataFrame", registers: list[str], predicted: Any, probabilities: Any) -> str:
     """Return predictions as TSV with a header: row, gold, predicted, one probability per register."""
     table = io.StringIO()
     writer = csv.writer(table, delimiter="\t", lineterminator="\n")
     writer.writerow(["row", "gold", "predicted", *registers])
-    for text, label, row in zip(texts, predicted, probabilities, strict=True):
+    for text, label, row in zip(texts.itertuples(), predicted, probabilities, strict=True):
         writer.writerow([text.row, text.register, registers[label], *(f"{probability:.6f}" for probability in row)])
     return table.getvalue()
 
@@ -276,7 +284,7 @@ def summary(scores: dict[str, Any]) -> str:
 
 def languages_to_do(
     args: argparse.Namespace, run: Run, record: dict[str, Any]
-) -> tuple[list[tuple[dict[str, Any], corpus_load.CorpusFile]], list[str]]:
+) -> tuple[list[tuple[dict[str, Any], "pd.DataFrame"]], list[str]]:
     """Return signature and texts of each language that is still to evaluate, and the languages that can't be."""
     registers = list(corpus_load.load_registers(args.corpus_path))
     if registers != record["settings"]["registers"]:
@@ -288,19 +296,19 @@ def languages_to_do(
     to_do, failed = [], []
     for lang in args.eval_lang:
         try:
-            file = corpus_load.read_file(args.corpus_path, "test", lang, registers)
+            texts = corpus_load.read_texts(args.corpus_path, "test", lang, registers)
         except RunError as error:
             log.error("%s not evaluated: %s", lang, error)
             failed.append(lang)
             continue
         trained = record["corpus"].get("files", {}).get(f"test/{lang}.tsv")
-        if trained != file.sha256:
+        if trained != texts.attrs["sha256"]:
             log.warning(
                 "test/%s.tsv %s the model was trained: texts that are in both would raise its scores",
                 lang,
                 "was not compared with the training texts when" if trained is None else "has changed since",
             )
-        expected = signature(args, record, lang, file.sha256)
+        expected = signature(args, record, lang, texts.attrs["sha256"])
         try:
             done = not args.overwrite and is_done(run, record, expected)
         except RunError as error:
@@ -310,7 +318,7 @@ def languages_to_do(
         if done:
             log.info("%s: evaluated already by this model, skipped (--overwrite evaluates again)", lang)
         else:
-            to_do.append((expected, file))
+            to_do.append((expected, texts))
     return to_do, failed
 
 
@@ -334,10 +342,10 @@ def evaluate_run(args: argparse.Namespace, run: Run) -> int:
         with memory.explained(*memory.LOADING):
             loaded = load_model(args, run, record, max_length)
             args.batch_size = args.batch_size or classifier.evaluation_batch_size(max_length)
-    for expected, file in to_do:
+    for expected, texts in to_do:
         try:
             with memory.explained(*memory.evaluation(args.batch_size, max_length)):
-                scores = evaluate_language(args, run, record, file, expected, loaded)
+                scores = evaluate_language(args, run, record, texts, expected, loaded)
         except (RunError, OSError) as error:
             log.error("%s not evaluated: %s", expected["eval_lang"], error)
             failed.append(expected["eval_lang"])

@@ -13,6 +13,11 @@ Exit    0 trained, or trained before; 1 unusable corpus, checkpoint or run; 2 wr
         the same command goes on from there and ends with the same weights as if it had not been interrupted
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # Python leaves it out where PYTHONSAFEPATH is set
+
 if __name__ == "__main__":  # first: a signal during the imports below is answered too
     from utils.files import stop
 
@@ -25,8 +30,6 @@ import logging
 import math
 import os
 import platform
-import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,7 +39,9 @@ from utils.encoder import environment, memory
 from utils.files import lock, records
 from utils.runs import Run
 
-if TYPE_CHECKING:  # it loads torch
+if TYPE_CHECKING:  # they take long to load
+    from datasets import Dataset
+
     from utils.encoder.classifier import Classifier
 
 TEXTS_SHOWN, FEWEST_EPOCHS, MOST_EPOCHS = 7_800, 3, 40  # of the default number of epochs
@@ -117,30 +122,47 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
     return args, run
 
 
-def train_run(args: argparse.Namespace, run: Run, names: dict[str, str], settings: dict[str, Any]) -> int:
-    """Train the run, or what is left of it; return the exit code. names: those of the registers, by abbreviation."""
-    from utils.encoder import classifier, device
+def train_run(args: argparse.Namespace, run: Run, names: dict[str, str], settings: dict[str, Any], anew: bool) -> int:
+    """Train the run, or what is left of it; return the exit code.
+
+    names: those of the registers, by abbreviation. anew: what the run has is removed, once nothing can be refused any
+    more.
+    """
+    from utils.encoder import classifier, device, layers
     from utils.training import checkpoints
 
     registers = list(names)
     environment.use_threads(args)
     device.check_device()
     device.keep_freed_memory()
-    begun = any(run.checkpoints.glob("checkpoint-*"))
-    loaded = None if begun else load_proven(args, registers)  # a model of no use is told before the first text is read
-    texts = corpus_load.take_training_texts(args.corpus_path, registers, args)
-    args.num_epochs = args.num_epochs or default_epochs(len(texts.train))
+    # the texts come before the model, which may have to be fetched
+    train, validation, report = corpus_load.load_training_texts(
+        args.corpus_path, args.train_langs, registers,
+        validation_size=args.validation_size, seed=args.seed, all_texts=args.all_texts,
+    )  # fmt: skip
+    for line in corpus_load.report_lines(report, registers):
+        log.info("%s", line)
+    args.num_epochs = args.num_epochs or default_epochs(len(train))
 
-    with device.main_process_first():
-        checkpoint = checkpoints.to_resume(run, texts.report["texts_sha256"], args.precision)
-    if checkpoint is None:
-        loaded = loaded or load_proven(args, registers)  # of what was begun, nothing that is whole is left
+    checkpoint, loaded, received = None, None, None
+    if not anew:
         with device.main_process_first():
-            checkpoints.begin(run, settings, texts.report["texts_sha256"], loaded.precision)
-    elif not checkpoints.is_over(checkpoints.load_state(checkpoint), args, len(texts.train)):
+            checkpoint = checkpoints.to_resume(run, report["texts_sha256"], args.precision)
+    if checkpoint is None:
+        loaded, start = load_start(args, registers)
+        checkpoints.check_room(run, loaded.model, args.num_epochs)
+        with device.main_process_first():
+            checkpoints.begin(run, settings, report["texts_sha256"], loaded.precision, start)
+    elif not checkpoints.is_over(checkpoints.load_state(checkpoint), args, len(train)):
         model, tokenizer = classifier.load_classifier(checkpoint, registers), classifier.load_tokenizer(checkpoint)
         loaded = classifier.Classifier(model, tokenizer, records.read_started(run)["precision"])
-    if loaded and (received := learn(args, run, loaded, texts, registers, checkpoint)) is not None:
+        layers.freeze(model, args.frozen_layers)
+        checkpoints.check_room(run, model, args.num_epochs)
+    if loaded:
+        tokens = [corpus_load.to_dataset(p, loaded.tokenizer, args.max_length, registers) for p in (train, validation)]
+        received = learn(args, run, loaded, tokens, checkpoint)
+        loaded = None  # its memory is needed again, to try the finished model
+    if received is not None:
         log.warning(
             "interrupted: the same command%s goes on from the checkpoint in %s",
             ", without --overwrite," if args.overwrite and not runs.slurm_job() else "",
@@ -148,7 +170,7 @@ def train_run(args: argparse.Namespace, run: Run, names: dict[str, str], setting
         )
         return 128 + received
     if int(os.environ.get("RANK", 0)) == 0:
-        finish(args, run, names, settings, texts.report)
+        finish(args, run, names, settings, report)
     return 0
 
 
@@ -156,20 +178,19 @@ def learn(
     args: argparse.Namespace,
     run: Run,
     loaded: "Classifier",
-    texts: corpus_load.TrainingTexts,
-    registers: list[str],
+    tokens: "list[Dataset]",
     checkpoint: Path | None,
 ) -> int | None:
-    """Train the loaded model on the texts; return the signal that ended it, or None if the training is over."""
-    from utils.encoder import classifier, device, layers, tokens
+    """Train the loaded model on the tokens of training and validation texts.
+
+    Returns the signal that ended it, or None if the training is over.
+    """
+    from utils.encoder import classifier, device, layers
     from utils.training import checkpoints, trainer
 
     model = loaded.model
     n_frozen = layers.freeze(model, args.frozen_layers)
-    checkpoints.check_room(run, model, args.num_epochs)
-    train_set, validation_set = (
-        tokens.tokenize(part, loaded.tokenizer, args.max_length, registers) for part in (texts.train, texts.validation)
-    )
+    train_set, validation_set = tokens
     over = 100 * float(train_set["over"][:].float().mean())
     log.info(
         f"{over:.1f} % of the training texts have more than {args.max_length} tokens; the rest of them is not used"
@@ -190,15 +211,20 @@ def default_epochs(n_texts: int) -> int:
     return min(max(math.ceil(TEXTS_SHOWN / n_texts), FEWEST_EPOCHS), MOST_EPOCHS)
 
 
-def load_proven(args: argparse.Namespace, registers: list[str]) -> "Classifier":
-    """Return the classifier to train, proven, with its first weights."""
+def load_start(args: argparse.Namespace, registers: list[str]) -> "tuple[Classifier, dict[str, Any]]":
+    """Return the classifier to train, proven, with its first weights, and what run.json tells of its start."""
     from transformers import set_seed
 
-    from utils.encoder import proof
+    from utils.encoder import layers, proof
 
+    folder = download_model.find_checkpoint(args.checkpoint)
     set_seed(args.seed)  # the classifier's first weights are drawn as the model is loaded
-    source = download_model.find_checkpoint(args.checkpoint)
-    return proof.load_proven(source, registers, args.max_length, args.precision)
+    loaded = proof.load_proven(folder, registers, args.max_length, args.precision)
+    layers.freeze(loaded.model, args.frozen_layers)
+    start = download_model.start_of(folder)
+    # a model that is trained further has learnt from the languages of both trainings
+    loaded.model.config.train_langs = list(dict.fromkeys([*start["start_langs"], *args.train_langs]))
+    return loaded, start
 
 
 def finish(
@@ -209,7 +235,7 @@ def finish(
     Needs nothing but the checkpoints, so that it can be done again after an interruption.
     """
     from utils import results
-    from utils.encoder import device, layers
+    from utils.encoder import classifier, device, layers
     from utils.training import checkpoints, model_card, trainer
 
     state = checkpoints.load_state(checkpoints.newest_checkpoint(run))
@@ -218,19 +244,22 @@ def finish(
     epochs = checkpoints.epoch_records(state)
     best_epoch = state.best_global_step // checkpoints.steps_per_epoch(state)
     best = next(entry for entry in epochs if entry["epoch"] == best_epoch)
-    kinds = (".json", ".safetensors", ".txt", ".model", ".jinja")  # a vocabulary may have any name
+    # all but the training's own files, which are pickled mostly: a vocabulary may have any name, as bpe.codes
     for path in sorted(folder.iterdir()):
-        if path.suffix in kinds and path.name not in ("trainer_state.json", "hashes.json"):
+        if path.suffix not in (".pt", ".pth", ".bin") and path.name not in ("trainer_state.json", "hashes.json"):
             runs.copy_file(path, run.models / path.name)
-    card = model_card.model_card(args, run, names, report, best, epochs[-1]["epoch"])
+    started = records.read_started(run)
+    start = {key: started.get(key, empty) for key, empty in (("start_langs", []), ("start_revision", ""))}
+    card = model_card.model_card(args, run, names, report, best, epochs[-1]["epoch"], start["start_langs"])
     runs.write_text(run.models / "README.md", card)
     runs.write_json(run.outputs / "train.json", epochs)
-    model_files, started = records.describe_model(run.models), records.read_started(run)
+    model_files = records.describe_model(run.models)
     record = {
         "model_name": args.model_name,
         "train_langs": args.train_langs,
         "subfolder": args.subfolder,
-        "settings": settings,
+        "settings": settings | {"start_weights": started["settings"].get("start_weights")},
+        **start,  # the languages that the start model was trained on, and its commit on the Hub
         "precision": started["precision"],
         "optimiser": trainer.OPTIMISER,
         "pretrained": layers.is_pretrained(run.models),  # else no layer was frozen
@@ -250,8 +279,10 @@ def finish(
         "seconds": round(sum(r["seconds"] + r["validation_seconds"] for r in epochs), 3),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+    # the model must load from its own folder, before what it was made from is removed
+    classifier.check_copy(run.models, folder, list(names))
     runs.write_json(run.outputs / "run.json", record)
-    shutil.rmtree(run.checkpoints)
+    runs.remove_folder(run.checkpoints)
     scores = "  ".join(f"{name} {best['validation'][name]:.3f}" for name in ("loss", "micro_f1", "macro_f1"))
     log.info(
         f"best epoch {best_epoch} of {record['epochs']}, validation {scores}; "
@@ -288,16 +319,13 @@ def main(argv: list[str] | None = None) -> int:
             if records.is_finished(run, settings):
                 return nothing_to_do(run)
     with lock.hold(run, "trained"), memory.explained(*memory.LOADING):
-        if anew:
-            if int(os.environ.get("RANK", 0)) == 0:
-                records.start_anew(run)
-        elif records.is_finished(run, settings):
+        if not anew and records.is_finished(run, settings):
             return nothing_to_do(run)
-        return train_run(args, run, registers, settings)
+        return train_run(args, run, registers, settings, anew)
 
 
 def nothing_to_do(run: Run) -> int:
-    shutil.rmtree(run.checkpoints, ignore_errors=True)  # left if the run was interrupted just then
+    runs.remove_folder(run.checkpoints)  # left if the run was interrupted just then
     log.info("%s: trained already, nothing to do (--overwrite trains anew)", runs.shown(run.outputs))
     return 0
 

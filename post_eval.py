@@ -26,6 +26,11 @@ over them, and what belongs to all of them is written to the folder that holds t
 utils/metrics.py, intervals and comparisons in utils/uncertainty.py. The same input gives the same bytes.
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # Python leaves it out where PYTHONSAFEPATH is set
+
 if __name__ == "__main__":  # first: a signal during the imports below is answered too
     from utils.files import stop
 
@@ -42,7 +47,6 @@ import signal
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
 
 import pandas as pd
 from tqdm import tqdm

@@ -35,8 +35,8 @@ def checkpoint(tmp_path_factory) -> Path:
     texts = [
         line
         for lang in ("en", "fr", "ru")
-        for text in corpus_load.read_file(SAMPLE_CORPUS, "train", lang, registers).texts
-        for line in text.text.splitlines()
+        for text in corpus_load.read_texts(SAMPLE_CORPUS, "train", lang, registers)["text"]
+        for line in text.splitlines()
     ]
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(texts), model_prefix=str(folder / "sentencepiece.bpe"), vocab_size=900,

@@ -53,14 +53,16 @@ def test_predictions_are_in_the_files_order_and_agree_with_counts_and_scores(run
     assert evaluate_main(corpus, "--eval-lang", "en", "l0", "--batch-size=4") == 0
     registers = list(REGISTERS)
     for lang in ("en", "l0"):
-        file = corpus_load.read_file(corpus, "test", lang, registers)
+        texts = corpus_load.read_texts(corpus, "test", lang, registers)
         with open(run.predictions(lang), encoding="utf-8", newline="") as table:
             rows = list(csv.DictReader(table, delimiter="\t"))
-        assert [(int(row["row"]), row["gold"]) for row in rows] == [(t.row, t.register) for t in file.texts]
+        assert [(int(row["row"]), row["gold"]) for row in rows] == list(
+            zip(texts["row"], texts["register"], strict=True)
+        )
         probabilities = np.array([[float(row[register]) for register in registers] for row in rows])
         assert probabilities.sum(axis=1) == pytest.approx(np.ones(len(rows)), abs=1e-5)
         assert [registers[i] for i in probabilities.argmax(axis=1)] == [row["predicted"] for row in rows]
-        one_by_one = predict_one_by_one(run, file.texts)
+        one_by_one = predict_one_by_one(run, texts["text"])
         np.testing.assert_allclose(probabilities, one_by_one, atol=2e-6)
 
         gold = [registers.index(row["gold"]) for row in rows]
@@ -81,8 +83,7 @@ def predict_one_by_one(run, texts):
     )
     with torch.no_grad():
         logits = [
-            model(**tokenizer(text.text, truncation=True, max_length=64, return_tensors="pt")).logits[0]
-            for text in texts
+            model(**tokenizer(text, truncation=True, max_length=64, return_tensors="pt")).logits[0] for text in texts
         ]
     return torch.stack(logits).softmax(dim=1).numpy()
 

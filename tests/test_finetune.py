@@ -16,7 +16,7 @@ from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, se
 import evaluate
 import finetune
 from utils import corpus_load, metrics, runs
-from utils.encoder import classifier, device, tokens
+from utils.encoder import classifier, device
 from utils.runs import run_paths
 from utils.training import trainer
 from utils.training.batches import ShuffledSampler
@@ -25,8 +25,8 @@ from utils.training.batches import ShuffledSampler
 
 
 def sample_rows(split):
-    texts = corpus_load.read_file(SAMPLE_CORPUS, split, "en", corpus_load.load_registers(SAMPLE_CORPUS)).texts
-    return [(text.register, text.text) for text in texts]
+    texts = corpus_load.read_texts(SAMPLE_CORPUS, split, "en", corpus_load.load_registers(SAMPLE_CORPUS))
+    return list(zip(texts["register"], texts["text"], strict=True))
 
 
 def test_it_memorises_50_texts(root, write_corpus, tiny):
@@ -35,8 +35,8 @@ def test_it_memorises_50_texts(root, write_corpus, tiny):
     corpus = write_corpus({"train/en": sample_rows("train")[:50]}, registers)
     set_seed(42)  # the head's first weights
     tokenizer, model = classifier.load_tokenizer(tiny), classifier.load_classifier(tiny, list(registers))
-    texts = corpus_load.read_file(corpus, "train", "en", registers).texts
-    fifty = tokens.tokenize(texts, tokenizer, 128, list(registers))
+    texts = corpus_load.read_texts(corpus, "train", "en", registers)
+    fifty = corpus_load.to_dataset(texts, tokenizer, 128, list(registers))
     options = ["--learning-rate=2e-3", "--batch-size=8", "--num-epochs=40"]
     args, run = finetune.parse_args(["--model-name=tiny", "--train-langs=en", *options])
     trainer.train(run, classifier.Classifier(model, tokenizer, "fp32"), fifty, fifty, args, resume_from=None)
@@ -109,12 +109,12 @@ def test_an_epochs_loss_is_the_mean_over_its_texts_and_epochs_are_in_order(train
     run = train("--num-epochs=11", "--learning-rate=1e-12", f"--checkpoint={no_dropout}")  # nothing is learnt
     assert [entry["epoch"] for entry in epochs(run)] == list(range(1, 12))
     registers = list(REGISTERS)
-    texts = corpus_load.load_training_texts(
+    texts, *_ = corpus_load.load_training_texts(
         corpus, ["en"], registers, validation_size=0.2, seed=42, all_texts=False
-    ).train
+    )
     set_seed(42)
     model, tokenizer = classifier.load_classifier(no_dropout, registers), classifier.load_tokenizer(no_dropout)
-    dataset = tokens.tokenize(texts, tokenizer, 64, registers)
+    dataset = corpus_load.to_dataset(texts, tokenizer, 64, registers)
     loaded = classifier.Classifier(model, tokenizer, "fp32")
     right = classifier.predict(loaded, dataset, 16 * 64, "texts")[np.arange(len(texts)), dataset["labels"][:]]
     for entry in epochs(run):
@@ -172,11 +172,13 @@ def test_it_is_the_training_of_transformers_own_trainer(train, tiny, tmp_path, c
     no_dropout = copy_without_dropout(tiny, tmp_path)
     run = train("--num-epochs=1", "--warmup=0", "--head-rate=1e-3", f"--checkpoint={no_dropout}")
     registers = list(REGISTERS)
-    texts = corpus_load.load_training_texts(corpus, ["en"], registers, validation_size=0.2, seed=42, all_texts=False)
+    texts, *_ = corpus_load.load_training_texts(
+        corpus, ["en"], registers, validation_size=0.2, seed=42, all_texts=False
+    )
     set_seed(42)
     model, tokenizer = classifier.load_classifier(no_dropout, registers), classifier.load_tokenizer(no_dropout)
     first = {name: values.clone() for name, values in model.state_dict().items()}
-    dataset = tokens.tokenize(texts.train, tokenizer, 64, registers)
+    dataset = corpus_load.to_dataset(texts, tokenizer, 64, registers)
     order = list(ShuffledSampler(dataset["length"], 16, seed=42))
     arguments = TrainingArguments(
         output_dir=str(tmp_path / "trainer"), num_train_epochs=1, per_device_train_batch_size=16, learning_rate=1e-3,
@@ -255,3 +257,25 @@ def test_run_json_tells_everything_that_decided_the_weights(train, corpus):
 
 
 FAST_SETTINGS = {"learning_rate": 1e-3, "patience": 0, "max_length": 64, "seed": 42, "batch_size": 16, "processes": 1}
+
+
+# ---- what chooses the epoch; a busy machine ----
+
+
+def test_balanced_chooses_the_epoch_by_what_it_minimises():
+    of_registers = torch.tensor([0.5, 3.0, 1.0])
+    logits, gold = np.array([[2.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0]], dtype=np.float32), np.array([0, 1, 2, 1])
+    losses = -np.log(np.exp(logits)[range(4), gold] / np.exp(logits).sum(axis=1))
+    found = trainer.validation_metrics((logits, gold), weights=of_registers)["mean_loss"]
+    assert found == pytest.approx(np.average(losses, weights=of_registers.numpy()[gold]))
+    assert trainer.validation_metrics((logits, gold))["mean_loss"] == pytest.approx(losses.mean())
+
+
+def test_a_busy_machine_is_told_in_one_line(train, monkeypatch, caplog):
+    monkeypatch.setattr(trainer, "BUSY_SECONDS", 0)
+    monkeypatch.setattr(trainer, "BUSY_SHARE", 0)
+    train("--num-epochs=1")
+    assert "busy" not in caplog.text
+    monkeypatch.setattr(trainer, "BUSY_SHARE", 2)
+    train("--num-epochs=1", subfolder="busy")
+    assert caplog.text.count("this machine is busy: of ") == 1

@@ -93,9 +93,9 @@ def test_the_options_named_exist(monkeypatch):
 
 @pytest.mark.parametrize("command", [line for line in commands() if line.startswith("python ")])
 def test_python_commands_parse(command):
-    _, script, *arguments = shlex.split(command.replace("-m utils.corpus_load", "utils/corpus_load.py"))
+    _, script, *arguments = shlex.split(command)
     parser = {
-        "utils/corpus_load.py": audit.parse_args,
+        "utils/audit.py": audit.parse_args,
         "finetune.py": finetune.parse_args,
         "evaluate.py": evaluate.parse_args,
         "post_eval.py": post_eval.parse_args,

@@ -30,6 +30,7 @@ if __name__ == "__main__":  # first: a signal during the imports below is answer
 
 import argparse
 import fcntl
+import hashlib
 import logging
 import os
 import re
@@ -53,6 +54,7 @@ WANTED_FILES = [
     "vocab.json",
     "merges.txt",
     "*.model",
+    "*.codes",
 ]
 TINY_VOCABULARY = 4000
 SPECIAL_TOKENS = {
@@ -123,6 +125,40 @@ def fetch_command(checkpoint: str) -> str:
     fetched = (_folder_name(checkpoint), Path(checkpoint).name)
     names = [name for name, known in known_checkpoints().items() if _folder_name(known) in fetched]
     return f"python utils/download_model.py {(names or [checkpoint])[0]}"
+
+
+def start_weights(checkpoint: str) -> str | None:
+    """Return a hash of a checkpoint's weights; None where they have to be fetched first, or are nowhere."""
+    try:
+        folder = folder_at_hand(checkpoint)
+    except RunError:  # told when it is loaded: a finished training needs its start no more
+        folder = None
+    if folder is None:
+        return None
+    # of what was fetched they are known, and compared before it is loaded; a copy elsewhere may have been changed
+    hashes = _fetched(folder)["files"] or {path.name: runs.sha256_of(path) for path in folder.glob("*.safetensors")}
+    weights = [hashes[name] for name in sorted(hashes) if name.endswith(".safetensors")]
+    return weights[0] if len(weights) == 1 else hashlib.sha256("\n".join(weights).encode()).hexdigest()
+
+
+def _fetched(folder: Path) -> dict[str, Any]:
+    """Return what complete.json has of a checkpoint that was fetched: revision, and hashes of files; else nothing."""
+    try:
+        if folder.parent == PRETRAINED:
+            return shapes.read_record(folder / "complete.json", {"revision": str, "files": {str: str}}, "")
+    except RunError:  # told when it is loaded
+        pass
+    return {"revision": "", "files": {}}
+
+
+def start_of(folder: Path) -> dict[str, Any]:
+    """Return what run.json tells of the model that a training starts from: its languages, its commit on the Hub."""
+    langs = shapes.read_record(folder / "config.json", {}, "fetch or copy it anew").get("train_langs", [])
+    return {
+        "start_weights": start_weights(str(folder)),
+        "start_revision": _fetched(folder)["revision"],
+        "start_langs": langs if not shapes.misfit(langs, [options.LANGUAGE]) else [],
+    }
 
 
 def damage(folder: Path) -> str:
@@ -276,7 +312,7 @@ def make_tiny(corpus: Path, folder: Path) -> None:
 
     registers = corpus_load.load_registers(corpus)
     langs = [lang for lang in corpus_load.list_languages(corpus, "train") if lang != corpus_load.DISTR]
-    texts = [text.text for lang in langs for text in corpus_load.read_file(corpus, "train", lang, registers).texts]
+    texts = [text for lang in langs for text in corpus_load.read_texts(corpus, "train", lang, registers)["text"]]
 
     shutil.rmtree(folder, ignore_errors=True)
     # BPE and not WordPiece, whose trainer numbers the tokens in another order at each making

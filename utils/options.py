@@ -8,6 +8,7 @@ are read by the names that there are (read_mix): a word that is a name is that l
 """
 
 import argparse
+import difflib
 import functools
 import math
 import os
@@ -24,19 +25,47 @@ LONGEST_NAME = 200  # of a run: file systems take 255 bytes, Slurm adds to it
 LANGUAGE_IS = "letters, digits, '_', and '-' between them"
 SUBFOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}){0,3}")
 REGISTER = re.compile(rf"(?![=+@\s-])(?:(?!{UNPRINTABLE.pattern}).)+(?<!\s)")  # no formula of a spreadsheet
+EXAMPLES = {  # values of options that have no default
+    "--model-name": "xlmr",
+    "--train-langs": "en fr",
+    "--eval-lang": "fi sv",
+    "--subfolder": "seed1",
+    "--corpus-path": "../register-corpus",
+    "--checkpoint": "FacebookAI/xlm-roberta-base",
+    "--num-epochs": "5",
+    "--head-rate": "5e-4",
+    "--threads": "4",
+    "--max-length": "512",
+    "--batch-size": "16",
+}
 RUNS_OWN = {"checkpoints", "cfm", "errors", "eval", "predictions"}  # folders of a run: no subfolder's, below another
 
 
 def new_parser(description: str, example: str) -> argparse.ArgumentParser:
     """Return a parser whose help begins with what the script does and ends with a command to type."""
     kept_lines = argparse.RawDescriptionHelpFormatter  # an example that is broken in two can't be copied
-    return argparse.ArgumentParser(description=description, epilog=f"example:\n  {example}", formatter_class=kept_lines)
+    return argparse.ArgumentParser(
+        description=description, epilog=f"example:\n  {example}", formatter_class=kept_lines, exit_on_error=False
+    )
 
 
 def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
-    """Parse a command line, its words checked."""
-    check_words(parser, sys.argv[1:] if argv is None else argv)
-    return parser.parse_args(argv)
+    """Parse a command line, its words checked; a misspelt option and one without its value are told with a remedy."""
+    words = sys.argv[1:] if argv is None else argv
+    check_words(parser, words)
+    known = [option for action in parser._actions for option in action.option_strings]
+    for name in (word.partition("=")[0] for word in words):
+        if name.startswith("--") and not any(option.startswith(name) for option in known):
+            near = difflib.get_close_matches(name, known, n=1)
+            parser.error(f"no option {name}; {f'did you mean {near[0]}?' if near else '--help lists them'}")
+    try:
+        return parser.parse_args(words)
+    except argparse.ArgumentError as error:
+        option = next((a for a in parser._actions if error.argument_name == "/".join(a.option_strings)), None)
+        if option is not None and error.message in ("expected one argument", "expected at least one argument"):
+            example = EXAMPLES.get(option.option_strings[-1]) or option.default or option.metavar
+            parser.error(f"argument {error.argument_name}: needs a value, as in {error.argument_name} {example}")
+        parser.error(str(error))
 
 
 def check_words(parser: argparse.ArgumentParser, words: list[str]) -> None:
@@ -207,6 +236,9 @@ def check_names(
 ) -> None:
     """End with exit code 2 if one of the option's names does not match the pattern as a whole."""
     for name in names:
+        if pattern is LANGUAGE and re.fullmatch(r"[\w-]+([,;]+[\w-]*)+", name):
+            words = " ".join(re.split("[ ,;]+", " ".join(names))).strip()
+            parser.error(f"argument {option}: separate languages by spaces: {words}")
         if not pattern.fullmatch(name):
             parser.error(f"argument {option}: expected {expected}, found {name!r}")
 

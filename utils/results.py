@@ -33,7 +33,7 @@ import numpy as np
 import pandas as pd
 
 from utils import metrics, runs, uncertainty
-from utils.corpus_load import CORPUS_PATH, DISTR, CorpusError, read_file
+from utils.corpus_load import CORPUS_PATH, DISTR, CorpusError, read_texts
 from utils.files import shapes
 from utils.labels import no_formula
 from utils.options import LANGUAGE, MODEL_NAME, REGISTER, SUBFOLDER
@@ -343,10 +343,10 @@ def test_texts(row: Any) -> dict[int, str]:
 @functools.lru_cache(maxsize=64)
 def _test_texts(corpus: str, eval_lang: str, sha256: str, registers: tuple[str, ...]) -> dict[int, str]:
     try:
-        file = read_file(Path(corpus or os.devnull), "test", eval_lang, registers)
+        texts = read_texts(Path(corpus or os.devnull), "test", eval_lang, registers)
     except CorpusError:
         return {}
-    return {text.row: text.text for text in file.texts} if file.sha256 == sha256 else {}
+    return dict(zip(texts["row"], texts["text"], strict=True)) if texts.attrs["sha256"] == sha256 else {}
 
 
 def beginning(text: str) -> str:

@@ -42,6 +42,8 @@ from utils.files import stop
 ROOT = Path(__file__).resolve().parent.parent
 PRETRAINED = ROOT / "models" / "pretrained"  # what download_model.py writes: no run's subfolder
 
+LFS_POINTER = b"version https://git-lfs"
+
 # control characters, line ends, marks that change the direction of writing, halves of characters
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -193,6 +195,18 @@ def copy_file(source: Path, target: Path) -> None:
         shutil.copyfile(source, temporary)
 
 
+def remove_folder(folder: Path) -> None:
+    """Remove a folder and what is in it; of a link to one, as to a larger disk, only what is in it."""
+    if not folder.is_symlink():
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
+
+
 def follow_umask(folder: Path) -> None:
     """Give a folder's files the permissions that new files have: safetensors writes them for the owner alone."""
     umask = os.umask(0)
@@ -206,6 +220,14 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Tell whether Git LFS has left a pointer in place of a file, as where git-lfs is not installed."""
+    if not path.is_file() or path.stat().st_size > 1000:
+        return False
+    with open(path, "rb") as file:
+        return file.read(len(LFS_POINTER)) == LFS_POINTER
 
 
 def first_line(error: BaseException) -> str:
@@ -235,13 +257,24 @@ def shown_from_here(path: Path | str) -> str:
 
 
 def code_version() -> str:
-    """Return the commit of this code, ending in -dirty if files were changed since; '' outside git."""
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # of another folder
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, env=variables).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""
+    """Return the commit of this code, ending in -dirty if files were changed since.
+
+    Outside git, and in a folder without a repository of its own, `sources-` and a hash of the files that compute.
+    """
+    code = Path(__file__).resolve().parent.parent
+    if (code / ".git").exists():  # else git would answer for a repository around this folder
+        variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # of another one
+        # git refuses another user's checkout, unless told that it is meant
+        trusted = ["-c", f"safe.directory={code}", "-c", "core.fsmonitor=false"]
+        command = ["git", *trusted, "-C", str(code), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+        try:
+            return subprocess.run(command, capture_output=True, text=True, check=True, env=variables).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            pass
+    digest = hashlib.sha256()
+    for path in sorted([*code.glob("*.py"), *code.glob("utils/**/*.py"), code / "requirements.txt"]):
+        digest.update(f"{path.relative_to(code)} {sha256_of(path)}\n".encode())
+    return f"sources-{digest.hexdigest()[:12]}"
 
 
 def slurm_job() -> str | None:
@@ -255,7 +288,10 @@ def slurm_job() -> str | None:
 
 def slurm_tasks() -> int:
     """Return how many times srun starts this script; 1 if srun is not what starts it."""
-    is_task = Path(f"/proc/{os.getppid()}/comm").read_text() == "slurmstepd\n"
+    try:
+        is_task = Path(f"/proc/{os.getppid()}/comm").read_text() == "slurmstepd\n"
+    except OSError:  # another user's process that is hidden, as slurmstepd is root's, or one outside of a container
+        is_task = True
     return int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) if is_task else 1
 
 

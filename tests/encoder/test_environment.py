@@ -145,7 +145,7 @@ def test_the_packages_are_those_of_requirements_txt(foreign, project):
         ["evaluate.py"],
         ["post_eval.py"],
         ["utils/download_model.py"],
-        ["-m", "utils.corpus_load"],
+        ["utils/audit.py"],
     ):
         out = finish(start(project, *script, "--help", variables=variables))
         assert out.startswith("usage: ") and "Error" not in out, out
@@ -196,7 +196,7 @@ def test_a_terminal_that_is_not_utf_8_gets_what_it_can_show(project, write_corpu
         {"train/en": [("新闻", "a"), ("é", "b")], "test/en": [("新闻", "c")]}, {"新闻": "x", "é": "y"}
     )
     environment = {**os.environ, **variables}
-    command = [sys.executable, "-m", "utils.corpus_load", str(corpus)]
+    command = [sys.executable, "utils/audit.py", str(corpus)]
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True)
     assert done.returncode == 0 and b"\\u65b0\\u95fb" in done.stdout and done.stderr == b"", done.stderr
     assert (b"\xe9" if "latin-1" in variables.values() else b"\\xe9") in done.stdout
@@ -220,3 +220,72 @@ def test_threads_are_the_cores_that_this_process_may_use(monkeypatch):
     assert environment.cores() == 2  # a terminal within a job
     monkeypatch.setenv("REGISTER_JOB", "17")
     assert environment.cores() == 1
+
+
+# ---- where the scripts lie, and who starts them ----
+
+
+def test_scripts_run_where_python_leaves_their_folder_out(project):
+    for script in ("finetune.py", "evaluate.py", "post_eval.py", "utils/download_model.py"):
+        out = finish(start(project, script, "--help", variables={"PYTHONSAFEPATH": "1"}))
+        assert out.startswith("usage: "), out
+
+
+@pytest.mark.parametrize("script", ["finetune.py", "evaluate.py", "post_eval.py", "utils/download_model.py"])
+def test_without_the_environment_one_line_says_what_to_type(project, tmp_path, script):
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
+    command = [tmp_path / "bare" / "bin" / "python", script, "--help"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert f"type in {project}: source .venv/bin/activate" in done.stderr
+
+
+def test_a_parent_that_is_hidden_or_outside_is_no_fault(monkeypatch):
+    monkeypatch.setattr(os, "getppid", lambda: 0)  # the first process of a container
+    monkeypatch.delenv("SLURM_STEP_NUM_TASKS", raising=False)
+    assert runs.slurm_tasks() == 1
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")  # Slurm's own process is another user's, and may be hidden
+    assert runs.slurm_tasks() == 2
+
+
+def git(folder, *words):
+    command = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-C", str(folder), *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def code_version_of(project):
+    code = "import sys; sys.path.insert(0, '.'); from utils import runs; print(runs.code_version())"
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=project, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def test_the_commit_of_a_repository_around_this_one_is_not_recorded(project):
+    alone = code_version_of(project)
+    git(project.parent, "init", "-q")
+    git(project.parent, "commit", "-q", "--allow-empty", "-m", "x")
+    assert code_version_of(project) == alone and alone.startswith("sources-") and len(alone) == 20
+    with open(project / "finetune.py", "a") as file:
+        file.write("# changed\n")
+    assert code_version_of(project) != alone
+
+
+def test_the_commit_is_known_in_another_users_checkout(project):
+    git(project, "init", "-q")
+    git(project, "add", ".")
+    git(project, "commit", "-q", "-m", "x")
+    commit = git(project, "rev-parse", "--short=12", "HEAD")
+    assert code_version_of(project).removesuffix("-dirty") == commit
+    if os.geteuid() == 0:
+        for path in [project, project / ".git", *project.rglob("*")]:
+            os.chown(path, 65534, 65534, follow_symlinks=False)
+        assert code_version_of(project).removesuffix("-dirty") == commit
+
+
+def test_threads_that_wait_do_not_spin(project):
+    code = (
+        "from utils.encoder import environment; environment.leave_out(); import os; "
+        "print(os.environ['OMP_WAIT_POLICY'], 'OMP_NUM_THREADS' in os.environ); environment.leave_out()"
+    )
+    out = finish(start(project, "-c", code, variables={"OMP_WAIT_POLICY": "active", "OMP_NUM_THREADS": "1"}))
+    assert out == "passive False\n"

@@ -1,4 +1,4 @@
-"""What an encoder must be to be trained: told before a text is read; and numbers that are not finite, never written."""
+"""What an encoder must be to be trained, told before it is; and numbers that are not finite, never written."""
 
 import json
 import random
@@ -6,6 +6,7 @@ import re
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import transformers
@@ -15,8 +16,8 @@ from safetensors.torch import load_file, save_file
 import evaluate
 import finetune
 from utils import download_model
-from utils.corpus_load import load_training_texts
-from utils.encoder import classifier, device, proof, tokens
+from utils.corpus_load import first_tokens, load_training_texts, to_dataset
+from utils.encoder import classifier, device, proof
 from utils.runs import RunError, run_paths
 
 
@@ -69,8 +70,10 @@ def test_a_language_with_probabilities_that_are_no_numbers_is_not_written(train,
 def test_a_loss_that_is_no_number_ends_the_training_in_one_line(root, write_corpus, with_nan, split):
     rows = [(register, words(register, i)) for i in range(12) for register in REGISTERS]
     corpus = write_corpus({"train/en": rows})
-    parts = load_training_texts(corpus, ["en"], list(REGISTERS), validation_size=0.2, seed=42, all_texts=False)
-    one = {"training": parts.train, "validation": parts.validation}[split][0].text
+    train, validation, _ = load_training_texts(
+        corpus, ["en"], list(REGISTERS), validation_size=0.2, seed=42, all_texts=False
+    )
+    one = {"training": train, "validation": validation}[split]["text"].iloc[0]
     rows = [(register, f"{text} zebra" if text == one else text) for register, text in rows]
     corpus = write_corpus({"train/en": rows})
     names = ["--model-name=tiny", "--train-langs=en", f"--corpus-path={corpus}", "--num-epochs=2", *FAST]
@@ -80,23 +83,29 @@ def test_a_loss_that_is_no_number_ends_the_training_in_one_line(root, write_corp
     assert not list(run.checkpoints.glob("checkpoint-*")) and not (run.outputs / "train.json").exists()
 
 
-# ---- told before a text is read ----
+# ---- told before a text is learnt from ----
 
 
 def told(folder, *options):
-    """What a training that names a corpus without any text says of a checkpoint: the model comes first."""
+    """What a training says of a checkpoint, before a text is learnt from."""
     with pytest.raises(RunError) as error:
         finetune.main(["--model-name=own", "--train-langs=en", f"--checkpoint={folder}", "--threads=1", *options])
     return str(error.value)
 
 
 @pytest.fixture
-def no_texts(root, write_corpus, monkeypatch):
-    monkeypatch.setenv("REGISTER_CORPUS", str(write_corpus({"train/en": []})))
+def begins(root, corpus, monkeypatch):
+    """Let a training end where it would learn from the first text."""
+
+    def learn(*_):
+        raise RunError("it begins")
+
+    monkeypatch.setattr(finetune, "learn", learn)
+    monkeypatch.setenv("REGISTER_CORPUS", str(corpus))
 
 
-def test_a_model_comes_before_the_texts(no_texts, changed, tiny):
-    assert "expected texts, found" in told(tiny)
+def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(begins, changed, tiny):
+    assert "it begins" in told(tiny)
     folder = changed()
     classifier.load_classifier(folder, ["A", "B"]).save_pretrained(folder)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
@@ -105,7 +114,7 @@ def test_a_model_comes_before_the_texts(no_texts, changed, tiny):
     assert re.search(r"expected a model that works in .*, found in a trial \d+ embeddings for a token", told(folder))
 
 
-def test_a_model_whose_answers_depend_on_padding_is_refused(no_texts, changed, tiny):
+def test_a_model_whose_answers_depend_on_padding_is_refused(begins, changed, tiny):
     config = transformers.FNetConfig(
         vocab_size=4000, hidden_size=32, num_hidden_layers=1, intermediate_size=64, pad_token_id=0
     )
@@ -117,7 +126,7 @@ def test_a_model_whose_answers_depend_on_padding_is_refused(no_texts, changed, t
         assert "is another one beside a longer text; choose another model" in found
 
 
-def test_a_model_that_fails_in_bf16_alone_is_told_the_other_precision(no_texts, changed, caplog):
+def test_a_model_that_fails_in_bf16_alone_is_told_the_other_precision(begins, changed, caplog):
     config = transformers.XmodConfig(
         vocab_size=4000, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64,
         pad_token_id=0, max_position_embeddings=513, languages=["en_XX"], default_language="en_XX",
@@ -125,16 +134,16 @@ def test_a_model_that_fails_in_bf16_alone_is_told_the_other_precision(no_texts, 
     folder = changed()
     transformers.XmodModel(config).save_pretrained(folder)
     assert "use --precision fp32" in told(folder, "--precision=bf16")
-    assert "expected texts, found" in told(folder, "--precision=fp32")
+    assert "it begins" in told(folder, "--precision=fp32")
     if device.choose_precision("auto") == "bf16":
-        assert "expected texts, found" in told(folder) and "fp32 is used" in caplog.text
+        assert "it begins" in told(folder) and "fp32 is used" in caplog.text
     config.default_language = None  # as published
     transformers.XmodModel(config).save_pretrained(folder)
     assert "Input language unknown" in told(folder, "--precision=fp32")
 
 
 @pytest.mark.parametrize("where", ["config", "tokenizer"])
-def test_texts_longer_than_the_model_takes_are_refused(no_texts, changed, where):
+def test_texts_longer_than_the_model_takes_are_refused(begins, changed, where):
     limit = {"max_position_embeddings": 100, "model_type": "modernbert"} if where == "config" else {}
     config = transformers.ModernBertConfig(
         vocab_size=4000, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64,
@@ -144,7 +153,7 @@ def test_texts_longer_than_the_model_takes_are_refused(no_texts, changed, where)
     folder = changed(tokenizer={"model_max_length": 512 if limit else 100})
     transformers.ModernBertModel(config).save_pretrained(folder)
     assert "--max-length 101: expected at most 100, the longest text" in told(folder, "--max-length=101")
-    assert "expected texts, found" in told(folder, "--max-length=100")
+    assert "it begins" in told(folder, "--max-length=100")
 
 
 def test_the_proof_draws_nothing_and_leaves_the_model_as_it_was(tiny):
@@ -224,10 +233,85 @@ def test_a_tokenizer_with_other_settings_gives_the_same_model(train, changed, se
 
 def test_a_tokenizer_that_is_not_fast_gives_the_first_tokens():
     tokenizer = transformers.CanineTokenizer()
-    texts = [
-        finetune.corpus_load.Text("en", 1, 1, "IN", "short"),
-        finetune.corpus_load.Text("en", 2, 2, "IN", "a long text"),
-    ]
-    found = tokens.tokenize(texts, tokenizer, 8, ["IN"])
+    texts = pd.DataFrame({"register": "IN", "text": ["short", "a long text"]})
+    found = to_dataset(texts, tokenizer, 8, ["IN"])
     assert [ids.tolist()[1:-1] for ids in found["input_ids"]] == [[*map(ord, "short")], [*map(ord, "a long")]]
     assert found["over"][:].tolist() == [False, True]
+
+
+def test_a_special_token_in_a_text_is_text(train, tiny):
+
+    tokenizer = classifier.load_tokenizer(tiny)
+    text = "a [SEP] b [PAD] [MASK] [CLS] c"
+    (ids,), _ = first_tokens([text], tokenizer, 64)
+    assert [i for i in ids[1:-1] if i in tokenizer.all_special_ids and i != tokenizer.unk_token_id] == []
+    run = train("--num-epochs=1")
+    answers = transformers.pipeline("text-classification", model=str(run.models))
+    assert answers.tokenizer(text)["input_ids"] == ids
+
+
+def test_a_text_with_the_end_token_is_no_traceback(root, write_corpus, tiny, tmp_path):
+    torch.manual_seed(0)
+    config = transformers.T5Config(
+        vocab_size=4000,
+        d_model=32,
+        d_kv=8,
+        d_ff=64,
+        num_layers=2,
+        num_heads=2,
+        pad_token_id=0,
+        eos_token_id=3,
+        decoder_start_token_id=0,
+    )
+    folder = shutil.copytree(tiny, tmp_path / "t5", ignore=shutil.ignore_patterns("complete.json"))
+    transformers.T5ForConditionalGeneration(config).save_pretrained(folder)
+    rows = [(r, f"{r} text [SEP] {'[SEP]' * (i % 3)} {i}") for i in range(12) for r in REGISTERS]
+    corpus = write_corpus({"train/en": rows, "test/en": rows[:6]})
+    names = ["--model-name=t5", "--train-langs=en", f"--corpus-path={corpus}", "--threads=1"]
+    assert (
+        finetune.main([*names, f"--checkpoint={folder}", "--num-epochs=1", "--max-length=32", "--precision=fp32"]) == 0
+    )
+    assert evaluate.main([*names, "--eval-lang=en"]) == 0
+
+
+def test_whatever_files_a_tokenizer_has_are_kept(root, write_corpus, tiny, tmp_path):
+    """As PhoBERT and BERTweet: a vocabulary in vocab.txt and bpe.codes, and no tokenizer.json."""
+    folder = tmp_path / "phobert"
+    folder.mkdir()
+    (folder / "vocab.txt").write_text(
+        "".join(f"{word} 1\n" for word in ["IN", "OP", "LY", "t@@", "e", "x", *map(str, range(40))])
+    )
+    (folder / "bpe.codes").write_text("I N</w> 9\nO P</w> 8\nL Y</w> 7\n")
+    tokenizer = transformers.PhobertTokenizer(str(folder / "vocab.txt"), str(folder / "bpe.codes"))
+    tokenizer.save_pretrained(folder)
+    for name in ("tokenizer.json",):
+        (folder / name).unlink(missing_ok=True)
+    config = transformers.RobertaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=66,
+        pad_token_id=1,
+        bos_token_id=0,
+        eos_token_id=2,
+        tokenizer_class="PhobertTokenizer",
+    )
+    transformers.RobertaModel(config).save_pretrained(folder)
+    rows = [(r, f"{r} {i}") for i in range(12) for r in REGISTERS]
+    corpus = write_corpus({"train/en": rows, "test/en": rows[:6]})
+    names = ["--model-name=pho", "--train-langs=en", f"--corpus-path={corpus}", "--threads=1"]
+    assert (
+        finetune.main([*names, f"--checkpoint={folder}", "--num-epochs=1", "--max-length=32", "--precision=fp32"]) == 0
+    )
+    assert (run_paths("pho", ["en"]).models / "bpe.codes").is_file()
+    assert evaluate.main([*names, "--eval-lang=en"]) == 0
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_pointers_of_git_lfs_are_told(root, corpus, pretrained, name):
+    (pretrained / name).write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{7:064d}\nsize 123456\n")
+    words = ["--model-name=lfs", f"--checkpoint={pretrained}", f"--corpus-path={corpus}", "--train-langs=en", *FAST]
+    with pytest.raises(RunError, match=f"{name}: pointers of Git LFS alone; type in it: git lfs pull"):
+        finetune.main(words)

@@ -86,9 +86,9 @@ def test_nothing_is_said_to_a_reader_who_has_gone(shared_project, script):
 
 
 def test_a_full_device_is_told_in_one_line(shared_project):
-    code, _, err = bash(shared_project, "$PYTHON -m utils.corpus_load > /dev/full")
+    code, _, err = bash(shared_project, "$PYTHON utils/audit.py > /dev/full")
     assert (code, err) == (
-        1, "corpus_load.py: expected room for what is printed, found: No space left on device\n"
+        1, "audit.py: expected room for what is printed, found: No space left on device\n"
     )  # fmt: skip
 
 

@@ -26,22 +26,22 @@ def train_once(args: argparse.Namespace) -> dict[str, Any]:
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
 
     import finetune
-    from utils.encoder import classifier, device, layers, tokens
+    from utils.encoder import classifier, device, layers
     from utils.training import trainer
 
     names = ["--model-name=x", "--train-langs=x", f"--checkpoint={args.checkpoint}", f"--batch-size={args.batch_size}"]
     settings, _ = finetune.parse_args([*names, f"--learning-rate={args.learning_rate}", *args.rest])
     registers = list(corpus_load.load_registers(args.corpus))
-    texts = corpus_load.read_file(args.corpus, "train", args.langs[0], registers).texts
+    texts = corpus_load.read_texts(args.corpus, "train", args.langs[0], registers)
     tokenizer = classifier.load_tokenizer(args.checkpoint)
     set_seed(1)
     if args.way == "ours":
         device.keep_freed_memory()
     model = classifier.load_classifier(args.checkpoint, registers)
-    dataset = tokens.tokenize(texts, tokenizer, args.max_length, registers)
+    dataset = corpus_load.to_dataset(texts, tokenizer, args.max_length, registers)
     n_validation = max(round(settings.validation_size / (1 - settings.validation_size) * len(texts)), 2)
-    test = corpus_load.read_file(args.corpus, "test", args.langs[0], registers).texts
-    validation = tokens.tokenize(test[:n_validation], tokenizer, args.max_length, registers)
+    test = corpus_load.read_texts(args.corpus, "test", args.langs[0], registers)
+    validation = corpus_load.to_dataset(test[:n_validation], tokenizer, args.max_length, registers)
     lengths = dataset["length"][:].tolist()
     found = {"texts": len(texts), "flops": encoder_flops(model, lengths, training=True), "precision": "fp32"}
     with tempfile.TemporaryDirectory() as folder:
@@ -83,7 +83,7 @@ def predict_once(args: argparse.Namespace) -> dict[str, float]:
     """Evaluate --langs one after the other with Trainer.predict; return what was processed."""
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
-    from utils.encoder import classifier, tokens
+    from utils.encoder import classifier
 
     registers = list(corpus_load.load_registers(args.corpus))
     tokenizer = classifier.load_tokenizer(args.checkpoint)
@@ -97,8 +97,8 @@ def predict_once(args: argparse.Namespace) -> dict[str, float]:
             data_collator=DataCollatorWithPadding(tokenizer, padding=padding, max_length=args.max_length),
         )
         for lang in args.langs:
-            texts = corpus_load.read_file(args.corpus, "test", lang, registers).texts
-            dataset = tokens.tokenize(texts, tokenizer, args.max_length, registers)
+            texts = corpus_load.read_texts(args.corpus, "test", lang, registers)
+            dataset = corpus_load.to_dataset(texts, tokenizer, args.max_length, registers)
             predictor.predict(dataset.select_columns(["input_ids", "labels"]))
             lengths += dataset["length"][:].tolist()
     return {"texts": len(lengths), "flops": encoder_flops(model, lengths, training=False)}

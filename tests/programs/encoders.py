@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT))
 import evaluate
 import finetune
 from utils import corpus_load, download_model, runs
-from utils.encoder import classifier, cpu, proof, tokens
+from utils.encoder import classifier, cpu, proof
 from utils.runs import RunError
 from utils.training import trainer
 
@@ -125,11 +125,11 @@ def write_corpus(folder: Path) -> Path:
     (folder / "info").mkdir(parents=True)
     shutil.copy(SAMPLE_CORPUS / "info" / "reg_abbv.json", folder / "info")
     for split, n_texts in (("train", 3), ("test", 1)):
-        texts = corpus_load.read_file(SAMPLE_CORPUS, split, "en", registers).texts
+        texts = corpus_load.read_texts(SAMPLE_CORPUS, split, "en", registers)
         rows = [
             (register, text)
             for register in registers
-            for text in [text.text for text in texts if text.register == register][:n_texts]
+            for text in texts.loc[texts["register"] == register, "text"][:n_texts]
         ]
         (folder / "corpus" / split).mkdir(parents=True)
         with open(folder / "corpus" / split / "en.tsv", "w", encoding="utf-8", newline="") as file:
@@ -191,7 +191,7 @@ def differences(name: str, folder: Path, n_batches: int) -> tuple[dict[str, floa
     largest = {precision: 0.0 for precision in PRECISIONS if not proof.fault(model, tokenizer, precision)}
     if not largest:
         return None
-    with cpu.used_in(model, tokens.two_texts(tokenizer, 128)):
+    with cpu.used_in(model, classifier.trial_texts(model, tokenizer)):
         if model.config._attn_implementation != cpu.NAME:
             return None
     not_finite, generator = 0, torch.Generator().manual_seed(0)

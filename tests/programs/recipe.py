@@ -54,11 +54,11 @@ def judges(corpus: Path, n_texts: int, folder: Path) -> Path:
     (folder / "corpus" / "test").mkdir(parents=True)
     registers = list(corpus_load.load_registers(corpus))
     for lang in corpus_load.list_languages(corpus, "train"):
-        texts = corpus_load.read_file(corpus, "train", lang, registers).texts
+        texts = corpus_load.read_texts(corpus, "train", lang, registers)
         drawn = np.sort(np.random.default_rng(0).permutation(len(texts))[:n_texts])
         if lang != corpus_load.DISTR:
             with open(folder / "corpus" / "test" / f"{lang}.tsv", "w", encoding="utf-8", newline="") as file:
-                rows = ((texts[index].register, texts[index].text) for index in drawn)
+                rows = texts[["register", "text"]].iloc[drawn].to_numpy().tolist()
                 csv.writer(file, delimiter="\t", lineterminator="\n").writerows(rows)
     return folder
 

@@ -1,11 +1,14 @@
 """Damaged models and checkpoints, corpora that do not fit: one line, or gone round; nothing unsafe is loaded."""
 
+import errno
 import json
+import os
 import pickle
 import shutil
 
 import pytest
 import torch
+import transformers
 from conftest import FAST, result, run_of
 from damage import NOT_JSON, named, names
 from safetensors.torch import load_file, save_file
@@ -255,3 +258,25 @@ def test_a_list_of_models_with_hostile_names_is_refused(copy, told):
         before = [path for path in sorted(copy.rglob("*")) if "new" not in path.parts]
         named(told, "new", ascii(checkpoint[:80]), "expected a folder with config.json, or a model of the")
         assert [path for path in sorted(copy.rglob("*")) if "new" not in path.parts] == before
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO, errno.EACCES])
+def test_a_checkpoint_that_cannot_be_read_just_now_is_not_removed(tmp_path, monkeypatch, number):
+    run = runs.Run("tiny-en", tmp_path / "outputs", tmp_path / "models")
+    for step in (10, 20):
+        folder = run.checkpoints / f"checkpoint-{step}"
+        folder.mkdir(parents=True)
+        for name in checkpoints.PARTS:
+            (folder / name).write_text("x")
+        state = transformers.TrainerState(global_step=step, best_global_step=10, max_steps=40, num_train_epochs=4)
+        state.save_to_json(str(folder / "trainer_state.json"))
+        checkpoints.seal_checkpoint(folder)
+
+    def fails(path):
+        raise OSError(number, os.strerror(number), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "sha256_of", fails)
+        with pytest.raises(RunError, match=r"checkpoint-20: can't be read just now: .*; nothing was removed"):
+            checkpoints.last_checkpoint(run)
+    assert checkpoints.last_checkpoint(run) == run.checkpoints / "checkpoint-20"

@@ -2,7 +2,6 @@
 
 import argparse
 import functools
-import shutil
 import sys
 from typing import NamedTuple
 
@@ -52,7 +51,7 @@ def left_to_do(
                 elif not trained_soon and (nothing_to_train(entry) if kind == "train" else nothing_to_evaluate(entry)):
                     notes.append(f"{names[kind]}: done already")
                     if kind == "train" and not args.dry_run:  # left by a training that was ended as it finished
-                        shutil.rmtree(entry.run.checkpoints, ignore_errors=True)
+                        runs.remove_folder(entry.run.checkpoints)
                 else:
                     left.append(kind)
         except RunError as error:

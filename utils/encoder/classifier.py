@@ -23,14 +23,17 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from utils import runs
+from utils.corpus_load import first_tokens
 from utils.download_model import refuse_pickled
-from utils.encoder import cpu, tokens
+from utils.encoder import cpu
 from utils.encoder.layers import part
 from utils.encoder.memory import is_shortage
 from utils.files.shapes import read_record
 from utils.runs import RunError, first_line, shown
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+TRIED = 200  # tokens of the long one of the two trial texts: beyond a window of attention, which is 128 mostly
 NO_LIMIT = 10**9  # tokens: what a tokenizer without a limit has is above
 
 log = logging.getLogger(__name__)
@@ -55,7 +58,10 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """
     refuse_code(folder)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        # a special token that is written in a text, as </s>, is text: it would end it, or pad it
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, split_special_tokens=True
+        )
         tokenizer.truncation_side = "right"
         if "attention_mask" not in tokenizer.model_input_names:
             tokenizer.model_input_names = [*tokenizer.model_input_names, "attention_mask"]
@@ -140,8 +146,21 @@ def _of_registers(config: PreTrainedConfig, registers: Sequence[str]) -> PreTrai
     return config
 
 
+def check_copy(folder: Path, original: Path, registers: Sequence[str]) -> None:
+    """RunError if a copy of a trained model does not load, or its tokenizer gives other tokens than the original's."""
+    model = load_classifier(folder, registers)
+    ours, theirs = (trial_texts(model, load_tokenizer(place))["input_ids"] for place in (folder, original))
+    if not torch.equal(ours, theirs):
+        raise RunError(
+            f"{shown(folder)}: a file of its tokenizer is missing, of those in {shown(original)}; copy it by hand"
+        )
+
+
 def refuse_code(folder: Path) -> None:
-    """RunError if a checkpoint comes with code, which is never run: without it, it would be another model."""
+    """RunError if a checkpoint comes with code, which is never run, or if Git LFS has left pointers for files."""
+    pointers = sorted(path.name for path in folder.iterdir() if runs.is_lfs_pointer(path))
+    if pointers:
+        raise RunError(f"{shown(folder)}: {', '.join(pointers)}: pointers of Git LFS alone; type in it: git lfs pull")
     found = sorted(path.name for path in folder.glob("*.py"))
     for name in ("config.json", "tokenizer_config.json"):
         if (folder / name).is_file() and "auto_map" in read_record(folder / name, {}, "fetch or copy it anew"):
@@ -198,9 +217,14 @@ def batches_of_similar_length(lengths: np.ndarray, n_tokens: int) -> list[np.nda
 
 
 def trial_texts(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> BatchEncoding:
-    """Return tokens.two_texts on the model's device, as long as it takes them."""
-    limit = longest_text(model, tokenizer) or tokens.TRIED
-    return tokens.two_texts(tokenizer, limit).to(next(model.parameters()).device)
+    """Return a short text and a long one, padded to one length, on the model's device: what a model is tried with.
+
+    input_ids and attention_mask, shape (2, tokens).
+    """
+    texts = ["Short.", "A text that is much longer than the one beside it, which is padded to its length. " * TRIED]
+    input_ids, _ = first_tokens(texts, tokenizer, min(longest_text(model, tokenizer) or TRIED, TRIED))
+    pair: Any = DataCollatorWithPadding(tokenizer)([{"input_ids": ids} for ids in input_ids])
+    return pair.to(next(model.parameters()).device)
 
 
 def answer(model: PreTrainedModel, batch: Mapping[str, torch.Tensor], precision: str) -> torch.Tensor:

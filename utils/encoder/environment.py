@@ -45,19 +45,25 @@ DECIDING = {
     "ONEDNN_": "oneDNN: the same, and float32 computed as bf16",
     "DNNL_": "the same",
     "MKL_": "MKL: instructions, threads",
-    "OMP_": "OpenMP: threads, and so the order of sums; --threads decides",
+    "OMP_": "OpenMP: threads, and so the order of sums; --threads decides. How they wait: see WAIT",
     "GOMP_": "the same",
     "KMP_": "the same",
 }
+
+# A thread that has nothing to do sleeps. By default it spins, which on a machine where other programs run takes the
+# cores from the threads that are waited for; on a free machine it makes no difference that could be measured.
+WAIT = {"OMP_WAIT_POLICY": "passive"}
 
 log = logging.getLogger(__name__)
 
 
 def leave_out() -> None:
     """Remove these variables, and say so. To be called before torch is imported: some are read just then."""
-    found = [name for name in sorted(os.environ) if name.startswith(tuple(DECIDING))]
+    deciding = [name for name in sorted(os.environ) if name.startswith(tuple(DECIDING))]
+    found = [name for name in deciding if os.environ[name] != WAIT.get(name)]
     for name in found:
         del os.environ[name]
+    os.environ.update(WAIT)
     if found:
         log.info("the options decide, and not these variables of the environment: %s", ", ".join(found))
 

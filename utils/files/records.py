@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from utils import corpus_load, runs
+from utils import corpus_load, download_model, runs
 from utils.files import shapes
 from utils.options import LANGUAGE
 from utils.runs import Run, RunError, slurm_job
@@ -33,7 +33,13 @@ def run_settings(args: argparse.Namespace, corpus: Path, registers: list[str]) -
     """Return everything that decides the trained weights: arguments, corpus files, number of processes."""
     chosen = {key: value for key, value in vars(args).items() if key not in NOT_SETTINGS}
     files = {f"train/{lang}.tsv": corpus_load.hash_file(corpus, "train", lang) for lang in args.train_langs}
-    return {**chosen, "registers": registers, **files, "processes": int(os.environ.get("WORLD_SIZE", 1))}
+    return {
+        **chosen,
+        "start_weights": download_model.start_weights(args.checkpoint),
+        "registers": registers,
+        **files,
+        "processes": int(os.environ.get("WORLD_SIZE", 1)),
+    }
 
 
 def earlier_record(run: Run) -> dict[str, Any] | None:
@@ -104,9 +110,10 @@ def is_finished(run: Run, settings: dict[str, Any]) -> bool:
     record_file, weights = run.outputs / "run.json", run.models / "model.safetensors"
     earlier = earlier_record(run)
     if earlier:
-        check_same(run, earlier["settings"], settings)
+        known = {} if settings["start_weights"] else {"start_weights": earlier["settings"].get("start_weights")}
+        check_same(run, earlier["settings"], settings | known)
     if earlier is None or not record_file.is_file():
-        if weights.is_file() and not run.checkpoints.is_dir():
+        if weights.is_file() and not any(run.checkpoints.glob("*")):
             raise RunError(
                 f"{runs.shown(record_file)}: expected the record of the model in {runs.shown(run.models)}, "
                 "found none; finetune.py --overwrite trains it anew"
@@ -163,7 +170,7 @@ def start_anew(run: Run) -> None:
         shutil.rmtree(run.outputs / folder, ignore_errors=True)
     for file in [*run.outputs.glob("cfm*.*"), run.outputs / "train.json"]:
         file.unlink(missing_ok=True)
-    shutil.rmtree(run.checkpoints, ignore_errors=True)
+    runs.remove_folder(run.checkpoints)
     for path in run.models.glob("*"):  # folders in it are other runs', if it is a --subfolder too
         if not path.is_dir():
             path.unlink(missing_ok=True)

@@ -29,6 +29,8 @@ FOREIGN = (
 # torchrun's, which sets TORCHELASTIC_RUN_ID with them; another launcher's, or one's own, would be taken for them
 TORCHRUNS = ("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR")
 
+PACKAGES = ("torch", "transformers", "datasets", "numpy", "pandas", "sklearn", "matplotlib")
+
 to_undo: list = []  # functions without arguments
 
 
@@ -60,6 +62,7 @@ def end_on_signals() -> None:
     _signal.signal(_signal.SIGPIPE, end_unread)
     _open_what_is_closed()
     _leave_foreign_python()
+    _name_missing_packages()
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         for name in TORCHRUNS:
             os.environ.pop(name, None)
@@ -90,6 +93,24 @@ def _open_what_is_closed() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+
+
+def _name_missing_packages() -> None:
+    """End with one line if this Python has not the packages of requirements.txt, or is too old for them."""
+    from importlib.util import find_spec
+
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing or sys.version_info < (3, 11):
+        root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        there = os.path.exists(os.path.join(root, ".venv", "bin", "activate"))
+        what = f"without {', '.join(missing)}" if missing else "older than 3.11"
+        how = (
+            "source .venv/bin/activate"
+            if there
+            else "bash -c 'source utils/load_env.sh'  makes .venv; then activate it"
+        )
+        name = os.path.basename(sys.argv[0])
+        sys.exit(f"{name}: {sys.executable} is a Python {what}; type in {root}: {how}")
 
 
 def _leave_foreign_python() -> None:

@@ -6,6 +6,7 @@ one that is whole is gone on from.
 
 import argparse
 import contextlib
+import json
 import logging
 import math
 import os
@@ -64,13 +65,19 @@ def seal_checkpoint(folder: Path) -> None:
 
 
 def is_whole(folder: Path) -> bool:
-    """Tell whether a checkpoint was sealed and is unchanged since."""
+    """Tell whether a checkpoint was sealed and is unchanged since; RunError if it can't be read just now."""
     try:
-        hashes = shapes.read_record(folder / "hashes.json", {str: str}, "")
-        whole = all(runs.sha256_of(folder / name) == sha256 for name, sha256 in hashes.items())
-    except (OSError, RunError):
+        hashes = json.loads((folder / "hashes.json").read_bytes())
+        if shapes.misfit(hashes, {str: str}) or not set(hashes) >= PARTS:
+            return False
+        return all(runs.sha256_of(folder / name) == sha256 for name, sha256 in hashes.items())
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, RecursionError):
         return False
-    return whole and set(hashes) >= PARTS
+    except OSError as error:  # as from a file server that is away: what can't be read may be whole
+        raise RunError(
+            f"{runs.shown(folder)}: can't be read just now: {error.strerror}; nothing was removed, type the same "
+            "command again later"
+        ) from error
 
 
 def last_checkpoint(run: Run) -> Path | None:
@@ -110,12 +117,17 @@ def to_resume(run: Run, texts_sha256: str, precision: str) -> Path | None:
     return checkpoint
 
 
-def begin(run: Run, settings: dict[str, Any], texts_sha256: str, precision: str) -> None:
-    """Make the run's folders anew, and write down what the training is that begins; one of several processes does."""
+def begin(run: Run, settings: dict[str, Any], texts_sha256: str, precision: str, start: dict[str, Any]) -> None:
+    """Make the run's folders anew, and write down what the training is that begins; one of several processes does.
+
+    start: of download_model.start_of.
+    """
     if int(os.environ.get("RANK", 0)) == 0:
         records.start_anew(run)
         started = {
-            "settings": settings,
+            "settings": settings | {"start_weights": start["start_weights"]},
+            "start_revision": start["start_revision"],
+            "start_langs": start["start_langs"],
             "texts_sha256": texts_sha256,
             "precision": precision,
             "devices": [device.describe_device()],
@@ -154,8 +166,11 @@ def check_room(run: Run, model: PreTrainedModel, num_epochs: int) -> None:
     can't be seen: that ends at the write that does not fit.
     """
     needed = min(num_epochs, 3) * _checkpoint_bytes(model) + 4 * model.num_parameters()
-    there = sum(path.stat().st_size for path in run.checkpoints.rglob("*") if path.is_file())
-    free = shutil.disk_usage(run.checkpoints).free
+    # what is there is removed first, or counts among these checkpoints
+    old = [*run.checkpoints.rglob("*"), *run.models.glob("*")]
+    there = sum(path.stat().st_size for path in old if path.is_file())
+    folder = next(folder for folder in (run.checkpoints, *run.checkpoints.parents) if folder.exists())
+    free = shutil.disk_usage(folder).free
     if there + free < needed:
         raise RunError(
             f"{runs.shown(run.models)}: expected room for {runs.in_bytes(needed - there)}, the checkpoints and the "

@@ -11,12 +11,19 @@ from utils.runs import Run
 
 
 def model_card(
-    args: argparse.Namespace, run: Run, registers: dict[str, str], report: dict, best: dict[str, Any], n_epochs: int
+    args: argparse.Namespace,
+    run: Run,
+    registers: dict[str, str],
+    report: dict,
+    best: dict[str, Any],
+    n_epochs: int,
+    start_langs: list[str],
 ) -> str:
     """Return the README.md of a fine-tuned model: data, registers, scores with intervals, limits, how to load it.
 
     registers: abbreviation -> name. report: of corpus_load.load_training_texts. best: the record in train.json
-    of the epoch that was kept, of n_epochs that were trained.
+    of the epoch that was kept, of n_epochs that were trained. start_langs: those that the start
+    model was trained on.
     """
     validation = best["validation"]
     n_validation = sum(sum(counts.values()) for counts in report["validation"].values())
@@ -39,9 +46,12 @@ def model_card(
     ]
     learnt = metrics.beats_largest_register(confusion)
     warning = "" if learnt else f"**This model has learnt nothing that counts: {metrics.NOTHING_LEARNT}.**\n\n"
+    langs = ", ".join(args.train_langs)
+    if start_langs:
+        langs += f"; before that, its start model was fine-tuned on texts in {', '.join(start_langs)}"
     return f"""# {run.name}
 
-A classifier of the register of a text: `{args.checkpoint}`, fine-tuned on texts in {", ".join(args.train_langs)}.
+A classifier of the register of a text: `{args.checkpoint}`, fine-tuned on texts in {langs}.
 
 ## How to load it
 

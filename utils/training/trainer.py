@@ -57,6 +57,7 @@ OPTIMISER: dict[str, Any] = {  # what no option changes; run.json has it
 }
 CHECKED = 50  # steps after which the loss is looked at, which a GPU is waited for
 LOG_SECONDS = 60  # between two progress lines in a log file
+BUSY_SECONDS, BUSY_SHARE = 60, 0.7  # of its steps: CPU time over wall time of the thread that leads
 
 log = logging.getLogger(__name__)
 
@@ -139,8 +140,12 @@ class Progress(TrainerCallback):
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
         self.first, self.began = self._seen(state), time.monotonic()
         self.next_line = self.began + LOG_SECONDS
+        self.computed, self.passed = 0.0, 0.0
         no_bar = not (sys.stderr.isatty() and state.is_world_process_zero)
         self.bar = tqdm(total=self.n_texts, initial=self.first, unit="text", desc="training", disable=no_bar)
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        self.step_began = time.thread_time(), time.monotonic()
 
     def on_step_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
         seen, now = self._seen(state), time.monotonic()
@@ -150,6 +155,14 @@ class Progress(TrainerCallback):
             self.next_line = now + LOG_SECONDS
             minutes = (self.n_texts - seen) * (now - self.began) / (seen - self.first) / 60
             log.info("%d of at most %d texts shown to the model, %.0f min to go at most", seen, self.n_texts, minutes)
+        self.computed += time.thread_time() - self.step_began[0]
+        self.passed += now - self.step_began[1]
+        if args.use_cpu and self.passed > BUSY_SECONDS:
+            if self.computed < BUSY_SHARE * self.passed:
+                share = 100 * self.computed / self.passed
+                log.warning("this machine is busy: of %.0f s, the training computed in %.0f %%", self.passed, share)
+                self.passed = -math.inf  # told once
+            self.computed, self.passed = 0.0, min(self.passed, 0.0)
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
         self.bar.close()
@@ -256,15 +269,17 @@ def logits_alone(logits: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.
     return logits[0] if isinstance(logits, tuple) else logits
 
 
-def validation_metrics(prediction: Any) -> dict[str, Any]:
+def validation_metrics(prediction: Any, weights: torch.Tensor | None = None) -> dict[str, Any]:
     """Score Trainer's predictions (logits and label ids of the validation texts); confusion: the counts.
 
-    mean_loss is the mean over the texts, unweighted; Trainer's own is a mean over batches.
+    mean_loss is the mean over the texts, weighted as in the training; Trainer's own is a mean over batches. weights:
+    per register, or None.
     """
     logits, gold = (torch.from_numpy(array) for array in prediction)
     check_finite("validation", logits.double().sum().item())
     confusion = count_confusions(gold.numpy(), logits.argmax(dim=1).numpy(), logits.shape[1])
-    mean_loss = torch.nn.functional.cross_entropy(logits.double(), gold).item()
+    weight = None if weights is None else weights.double()
+    mean_loss = torch.nn.functional.cross_entropy(logits.double(), gold, weight=weight).item()
     return {"mean_loss": mean_loss, "confusion": confusion.tolist(), **all_metrics(confusion)}
 
 
@@ -336,7 +351,7 @@ def train(
         eval_dataset=validation_set.select(np.argsort(-np.asarray(validation_set["length"]))),  # little padding
         data_collator=DataCollatorWithPadding(tokenizer, pad_to_multiple_of=8 if on_gpu else None),
         processing_class=tokenizer,
-        compute_metrics=validation_metrics,
+        compute_metrics=partial(validation_metrics, weights=weights),
         preprocess_logits_for_metrics=logits_alone,
         compute_loss_func=partial(recorder.loss, weights=weights),
         callbacks=[interruption, Progress(sampler, args.num_epochs), recorder],

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 import evaluate
 import finetune
 from utils import corpus_load, runs
-from utils.corpus_load import CorpusError, read_file
-from utils.files import tsv
+from utils.corpus_load import CorpusError, is_visible, read_texts
 
 TAB_QUOTES = "\t“quoted” «so» 'too'"
 LOADS = {  # what the file holds; the registers of the texts it loads with; the lines of the rows skipped
@@ -53,78 +52,80 @@ LOADS = {  # what the file holds; the registers of the texts it loads with; the 
     ),
 }  # fmt: skip
 REFUSED = {  # what the file holds; the line that is to blame; what the message says of it
-    "empty file": (b"", 1, "expected texts, found an empty file"),
-    "only a byte order mark": (b"\xef\xbb\xbf", 1, "expected texts, found none"),
-    "only blank texts": (b"IN\t\nOP\t \n\n", 1, r"found none \(3 rows skipped\)"),
-    "only unused": (b"unused\ta\n", 1, r"found none \(1 rows skipped\)"),
-    "only registers": (b"IN\nOP\n", 1, r"found none \(2 rows skipped\)"),
+    "empty file": (b"", 1, r"no text \(0 rows skipped\)"),
+    "only a byte order mark": (b"\xef\xbb\xbf", 1, "no text"),
+    "only blank texts": (b"IN\t\nOP\t \n\n", 1, r"no text \(3 rows skipped\)"),
+    "only unused": (b"unused\ta\n", 1, r"no text \(1 rows skipped\)"),
+    "only registers": (b"IN\nOP\n", 1, r"no text \(2 rows skipped\)"),
     "header": (b"register\ttext\nIN\ta\n", 1, r"'register\\ttext', which looks like a header: remove this line"),
     "header with capitals": (b"\xef\xbb\xbfLabel\tText\nIN\ta\n", 1, "looks like a header"),
     "header, columns swapped": (b"text\tregister\na\tIN\n", 1, "looks like a header"),
     "header of a data frame": (b"\tregister\ttext\n0\tIN\ta\n", 1, "looks like a header"),
     "header and commas": (b"genre,texte\nIN,a\n", 1, "looks like a header"),
-    "another header": (b"Textsorte\tInhalt\nIN\ta\n", 1, "'Textsorte', which may be a header: then remove this line"),
-    "columns swapped": (b"a text\tIN\nanother\tOP\n", 1, "the register 'IN' in column 2: exchange the two columns"),
-    "one row swapped": (b"IN\ta\nb\tOP\n", 2, "'OP' in column 2: exchange"),
-    "no tab": (b"IN\ta\nOP b\n", 2, "found a blank after 'OP', where a tab should be"),
-    "text only": (b"IN\ta\nsome text\n", 2, "found no tab, 'some text': put a text of several lines in quotes"),
+    "another header": (b"Textsorte\tInhalt\nIN\ta\n", 1, "'Textsorte': if this is a header, remove the line"),
+    "columns swapped": (b"a text\tIN\nanother\tOP\n", 1, "found 'a text': "),
+    "one row swapped": (b"IN\ta\nb\tOP\n", 2, "found 'b': correct the register"),
+    "no tab": (b"IN\ta\nOP b\n", 2, "found no tab, 'OP b': put a tab between register and text"),
+    "text only": (b"IN\ta\nsome text\n", 2, "found no tab, 'some text': .* a text of several lines in quotes"),
     "line end within an unquoted text": (b"IN\ta\nb\nOP\tc\n", 2, "found no tab, 'b'"),
     "three columns": (b"IN\ta\nOP\tb\tc\n", 2, "found 3 columns, .*put a text that holds a tab in quotes"),
-    "empty columns at the end": (b"IN\ta\t\t\nOP\tb\t\t\n", 1, "4 columns, the last 2 empty: remove these columns"),
-    "a column of numbers before": (b"0\tIN\ta\n", 1, "the register in column 2 of 3: keep two columns"),
-    "two columns of registers": (b"IN\tOP\ta\n", 1, "two of them registers, 'IN' and 'OP': keep one"),
-    "several registers": (b"IN\ta\nIN OP\tb\n", 2, "found several registers, 'IN OP': keep one"),
-    "comma": (b"IN,a text\nOP,b\n", 1, "a comma after 'IN', where a tab should be: save the table as tab-separated"),
-    "comma, tab in the text": (b"IN\ta\nOP,b\tc\n", 2, "a comma after 'OP'"),
-    "comma and quotes": (b'"IN","a text"\n"OP","b"\n', 1, "a comma after 'IN'"),
-    "semicolon": (b"IN;a text\n", 1, "a semicolon after 'IN'"),
-    "semicolon and quotes": (b'"IN";"a ""b"""\n', 1, "a semicolon after 'IN'"),
-    "bar": (b"IN|a\n", 1, "a bar after 'IN'"),
-    "written-out tab": (b"IN\\ta text\n", 1, r"a written \\t after 'IN'"),
-    "blanks for a tab": (b"IN    a text\n", 1, "a blank after 'IN'"),
-    "unknown register": (b"IN\ta\nXX\tb\n", 2, "with a register of IN LY OP, found 'XX'$"),
-    "name of a register": (b"IN\ta\nopinion\tb\n", 2, "with a register of IN LY OP, found 'opinion'$"),
-    "lower case": (b"IN\ta\nop\tb\n", 2, "found 'op': perhaps 'OP' was meant"),
-    "Unused": (b"IN\ta\nUnused\tb\n", 2, "found 'Unused': perhaps 'unused' was meant"),
-    "blank before": (b" IN\ta\n", 1, "found ' IN': perhaps 'IN' was meant"),
-    "blank behind": (b"IN\ta\nOP \tb\n", 2, "found 'OP ': perhaps 'OP' was meant"),
-    "no-break space": ("IN\u00a0\ta\n".encode(), 1, r"found 'IN\\xa0': perhaps 'IN' was meant"),
-    "zero-width character": ("IN\ta\nO\u200bP\tb\n".encode(), 2, r"found 'O\\u200bP': perhaps 'OP' was meant"),
-    "two files joined": (b"\xef\xbb\xbfIN\ta\n\xef\xbb\xbfOP\tb\n", 2, r"found '\\ufeffOP': perhaps 'OP' was meant"),
-    "full-width letters": ("ＩＮ\ta\n".encode(), 1, "perhaps 'IN' was meant"),
-    "typographic quotes": ("“IN”\t“a”\n".encode(), 1, "found '“IN”': perhaps 'IN' was meant"),
-    "full stop": (b"IN.\ta\n", 1, "perhaps 'IN' was meant"),
-    "no register": (b"IN\ta\n\tb\n", 2, "found ''$"),
-    "a line end in the register": (b'"I\nN"\ta\n', 1, r"found 'I\\nN': perhaps 'IN' was meant"),
-    "old Macintosh": (b"IN\ta\rOP\tb\rLY\tc\r", 1, "a line that ends in CR alone"),
-    "one line of an old Macintosh": (b"IN\ta\nOP\tb\rLY\tc\nIN\td\n", 2, "a line that ends in CR alone"),
-    "a quote left open, to the end": (b'IN\ta\nOP\t"b\n\nc d\n', 2, "not closed up to the end of the file: close it"),
-    "a quote left open, rows after it": (b'IN\ta\nOP\t"b\n\nLY\tc\nIN\td\n', 2, "a quote .* not closed before line 4,"),
+    "empty columns at the end": (b"IN\ta\t\t\nOP\tb\t\t\n", 1, "found 4 columns, "),
+    "a column of numbers before": (b"0\tIN\ta\n", 1, "found 3 columns, "),
+    "two columns of registers": (b"IN\tOP\ta\n", 1, "found 3 columns, "),
+    "several registers": (b"IN\ta\nIN OP\tb\n", 2, "found 'IN OP': "),
+    "comma": (b"IN,a text\nOP,b\n", 1, "found no tab, 'IN,a text'"),
+    "comma, tab in the text": (b"IN\ta\nOP,b\tc\n", 2, "found 'OP,b': "),
+    "comma and quotes": (b'"IN","a text"\n"OP","b"\n', 1, "found no tab"),
+    "semicolon": (b"IN;a text\n", 1, "found no tab"),
+    "semicolon and quotes": (b'"IN";"a ""b"""\n', 1, "found no tab"),
+    "bar": (b"IN|a\n", 1, "found no tab"),
+    "written-out tab": (b"IN\\ta text\n", 1, "found no tab"),
+    "blanks for a tab": (b"IN    a text\n", 1, "found no tab"),
+    "unknown register": (b"IN\ta\nXX\tb\n", 2, "with a register of IN LY OP, found 'XX': correct the register$"),
+    "name of a register": (b"IN\ta\nopinion\tb\n", 2, "with a register of IN LY OP, found 'opinion': "),
+    "lower case": (b"IN\ta\nop\tb\n", 2, "found 'op': did you mean 'OP'[?]$"),
+    "a letter too many": (b"IN\ta\nOPP\tb\n", 2, "found 'OPP': did you mean 'OP'[?]$"),
+    "Unused": (b"IN\ta\nUnused\tb\n", 2, "found 'Unused': did you mean 'unused'[?]$"),
+    "blank before": (b" IN\ta\n", 1, "found ' IN': did you mean 'IN'[?]$"),
+    "blank behind": (b"IN\ta\nOP \tb\n", 2, "found 'OP ': did you mean 'OP'[?]$"),
+    "no-break space": ("IN\u00a0\ta\n".encode(), 1, r"found 'IN\\xa0': did you mean 'IN'"),
+    "zero-width character": ("IN\ta\nO\u200bP\tb\n".encode(), 2, r"found 'O\\u200bP': did you mean 'OP'"),
+    "two files joined": (b"\xef\xbb\xbfIN\ta\n\xef\xbb\xbfOP\tb\n", 2, r"found '\\ufeffOP': did you mean 'OP'"),
+    "full-width letters": ("ＩＮ\ta\n".encode(), 1, "did you mean 'IN'"),
+    "typographic quotes": ("“IN”\t“a”\n".encode(), 1, "found '“IN”': did you mean 'IN'"),
+    "full stop": (b"IN.\ta\n", 1, "did you mean 'IN'"),
+    "no register": (b"IN\ta\n\tb\n", 2, "found '': correct the register$"),
+    "a line end in the register": (b'"I\nN"\ta\n', 1, r"found 'I\\nN': did you mean 'IN'"),
+    "old Macintosh": (b"IN\ta\rOP\tb\rLY\tc\r", 1, "found 4 columns"),
+    "one line of an old Macintosh": (b"IN\ta\nOP\tb\rLY\tc\nIN\td\n", 2, "found 3 columns"),
+    "a quote left open, to the end": (b'IN\ta\nOP\t"b\n\nc d\n', 2, "not closed where it should be: close it"),
+    "a quote left open, rows after it": (b'IN\ta\nOP\t"b\n\nLY\tc\nIN\td\n', 2, "a quote .* not closed "),
     "a quote left open, closed by a later one": (b'OP\t"b\nLY\tc\nIN\t5"\nIN\te\n', 1, "not closed before line 2"),
-    "a quote left open, met by a quoted text": (b'IN\ta\nOP\t"b\nLY\t"c"\n', 2, "not closed before line 3"),
-    "quotes not doubled": (b'IN\ta\nOP\t"b" she said\n', 2, "more after the end of a quoted text, on line 2: put"),
-    "quotes not doubled, further down": (b'IN\ta\nOP\t"b\nc" d\n', 2, "more after the end of a quoted text, on line 3"),
-    "UTF-16": ("IN\té\n".encode("utf-16"), 1, "found UTF-16: save .* iconv -f UTF-16 -t UTF-8"),
-    "UTF-16, big end first": ("\ufeffIN\té\n".encode("utf-16-be"), 1, "found UTF-16: "),
-    "UTF-16 without a mark": ("IN\t日本語\n".encode("utf-16-le"), 1, "found UTF-16LE: .*iconv -f UTF-16LE"),
-    "UTF-16 without a mark, big end first": ("IN\t日本語\n".encode("utf-16-be"), 1, "found UTF-16BE: "),
-    "UTF-16 without a mark, ASCII": ("IN\ta\n".encode("utf-16-le"), 1, "NUL bytes, .* save .* UTF-8 if it is UTF-16"),
-    "UTF-32": ("IN\ta\n".encode("utf-32"), 1, "found UTF-32: "),
-    "Latin-1": ("IN\ta\nOP\tété\n".encode("latin-1"), 2, "the byte 0xe9, which is 'é' in .*iconv -f WINDOWS-1252"),
+    "a quote left open, met by a quoted text": (b'IN\ta\nOP\t"b\nLY\t"c"\n', 2, "a quote .* not closed "),
+    "quotes not doubled": (b'IN\ta\nOP\t"b" she said\n', 2, "not closed .*; double the quotes inside a text"),
+    "quotes not doubled, further down": (b'IN\ta\nOP\t"b\nc" d\n', 2, "not closed .*; double the quotes"),
+    "UTF-16": ("IN\té\n".encode("utf-16"), 1, "not UTF-8, found the byte 0xff; save .* iconv -f UTF-16 -t UTF-8"),
+    "UTF-16, big end first": ("\ufeffIN\té\n".encode("utf-16-be"), 1, "iconv -f UTF-16 "),
+    "UTF-16 without a mark": ("IN\t日本語\n".encode("utf-16-le"), 1, "iconv -f UTF-16 "),
+    "UTF-16 without a mark, big end first": ("IN\t日本語\n".encode("utf-16-be"), 1, "iconv -f UTF-16 "),
+    "UTF-16 without a mark, ASCII": ("IN\ta\n".encode("utf-16-le"), 1, "found 'I.x00N"),
+    "UTF-32": ("IN\ta\n".encode("utf-32"), 1, "not UTF-8"),
+    "Latin-1": ("IN\ta\nOP\tété\n".encode("latin-1"), 2, "found the byte 0xe9; .*iconv -f WINDOWS-1252"),
     "Latin-1, the last byte": ("IN\ta\nOP\té".encode("latin-1"), 2, "the byte 0xe9"),
-    "Windows quotes": ("IN\t“a”\n".encode("cp1252"), 1, "the byte 0x93, which is '“' in Windows-1252"),
-    "one row in Latin-1": ("IN\té\nOP\t".encode() + b"\xe9t\xe9\n", 2, "in a file that is UTF-8 up to here"),
-    "a byte that is nothing": (b"IN\ta\nOP\t\x81\n", 2, "found the byte 0x81: save"),
-    "cut within a character": ("IN\té\nOP\tà".encode()[:-1], 2, "a part of a character at the end of the file"),
-    "lone surrogate": (b"IN\ta\n\nOP\tb\xed\xa0\x80\n", 3, "half of a character"),
-    "zeros after a power cut": (b"IN\ta\nOP\tb\n" + b"\0" * 4096, 3, "NUL bytes, .*copy it anew"),
-    "NUL in the register": (b"IN\ta\nO\0P\tb\n", 2, r"found .O.x00P.: perhaps .OP. was meant"),
-    "Excel": (b"PK\x03\x04\x14\0\x06\0\xff\xfe", 1, "an Excel, LibreOffice or zip file: save its table as text"),
-    "old Excel": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", 1, "an Excel file"),
-    "gzip": (b"\x1f\x8b\x08\0\0\xff", 1, "a gzip file"),
+    "Windows quotes": ("IN\t“a”\n".encode("cp1252"), 1, "the byte 0x93"),
+    "one row in Latin-1": ("IN\té\nOP\t".encode() + b"\xe9t\xe9\n", 2, "the byte 0xe9"),
+    "a byte that is nothing": (b"IN\ta\nOP\t\x81\n", 2, "the byte 0x81"),
+    "cut within a character": ("IN\té\nOP\tà".encode()[:-1], 2, "the byte 0xc3"),
+    "lone surrogate": (b"IN\ta\n\nOP\tb\xed\xa0\x80\n", 3, "the byte 0xed"),
+    "zeros after a power cut": (b"IN\ta\nOP\tb\n" + b"\0" * 4096, 3, "found no tab"),
+    "NUL in the register": (b"IN\ta\nO\0P\tb\n", 2, r"found 'O.x00P': did you mean 'OP'"),
+    "Excel": (b"PK\x03\x04\x14\0\x06\0\xff\xfe", 1, "not UTF-8, .* save the file as text"),
+    "old Excel": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", 1, "not UTF-8"),
+    "gzip": (b"\x1f\x8b\x08\0\0\xff", 1, "not UTF-8"),
+    "Git LFS": (b"version https://git-lfs.github.com/spec/v1\noid x\nsize 1\n", 1, "pointer of Git LFS.* git lfs pull"),
     "a conflict of git": (b"IN\ta\n<<<<<<< HEAD\nOP\tb\n=======\n", 2, "found no tab, '<<<<<<< HEAD'"),
-    "a row after a text of several lines": (b'IN\t"a\nb\r\nc"\n\nxx\tb\n', 5, "found 'xx'$"),
-    "after a lone CR": (b"IN\ta\rb\rc\nxx\tb\n", 2, "found 'xx'$"),
+    "a row after a text of several lines": (b'IN\t"a\nb\r\nc"\n\nxx\tb\n', 5, "found 'xx': "),
+    "after a lone CR": (b"IN\ta\rb\rc\nxx\tb\n", 2, "found 'xx': "),
 }  # fmt: skip
 
 
@@ -138,18 +139,18 @@ def place(write_corpus, content, name="train/en"):
 @pytest.mark.parametrize(("content", "registers", "skipped"), LOADS.values(), ids=LOADS)
 def test_it_loads_with_the_right_counts(write_corpus, content, registers, skipped):
     corpus, path = place(write_corpus, content)
-    file = read_file(corpus, "train", "en", REGISTERS)
-    assert [text.register for text in file.texts] == registers.split()
-    assert [row.rsplit(":", 1)[0] for row in file.skipped] == [f"{path}:{line}" for line in skipped]
+    file = read_texts(corpus, "train", "en", REGISTERS)
+    assert file["register"].tolist() == registers.split()
+    assert [row.rsplit(":", 1)[0] for row in file.attrs["skipped"]] == [f"{path}:{line}" for line in skipped]
 
 
 @pytest.mark.parametrize(("content", "line", "found"), REFUSED.values(), ids=REFUSED)
 def test_it_is_refused_with_its_line_and_what_to_do(write_corpus, content, line, found):
     corpus, path = place(write_corpus, content)
     with pytest.raises(CorpusError) as error:
-        read_file(corpus, "train", "en", REGISTERS)
+        read_texts(corpus, "train", "en", REGISTERS)
     message = str(error.value)
-    assert message.startswith(f"{path}:{line}: expected ") and re.search(found, message), message
+    assert message.startswith(f"{path}:{line}: ") and re.search(found, message), message
     assert len(message.splitlines()) == 1 and len(message) - len(str(path)) < 300
 
 
@@ -173,14 +174,14 @@ def test_the_scripts_refuse_them_in_one_line_and_leave_nothing(root, train, writ
         with pytest.raises(SystemExit) as end:
             runs.run_script(lambda: finetune.main([*names, "bad"]))
         assert isinstance(end.value.code, str), name  # which Python prints, to exit with 1
-        assert f"{path}:{line}: expected" in end.value.code and len(end.value.code.splitlines()) == 1, name
+        assert f"{path}:{line}: " in end.value.code and len(end.value.code.splitlines()) == 1, name
 
         _, path = place(write_corpus, content, "test/bad")
         caplog.clear()
         with pytest.raises(SystemExit) as end:
             runs.run_script(lambda: evaluate.main([*names, "en", "--eval-lang", "bad"]))
         first, last = (entry.getMessage() for entry in caplog.records)
-        assert end.value.code == 1 and first.startswith(f"bad not evaluated: {path}:{line}: expected"), name
+        assert end.value.code == 1 and first.startswith(f"bad not evaluated: {path}:{line}: "), name
         assert re.search(found, first) and last == "1 of 1 languages not evaluated: bad", name
     assert files_of(root / "outputs") | files_of(root / "models") == trained
     assert run.outputs.is_dir() and "Traceback" not in caplog.text + "".join(capsys.readouterr())
@@ -199,14 +200,14 @@ IN_ONE_FOLDER = {"deadline": None, "suppress_health_check": [HealthCheck.functio
 def test_any_bytes_load_or_are_refused_in_one_line(write_corpus, content, lang):
     corpus, path = place(write_corpus, content, f"train/{lang}")
     try:
-        file = read_file(corpus, "train", lang, REGISTERS)
+        file = read_texts(corpus, "train", lang, REGISTERS)
     except CorpusError as error:
-        assert re.match(rf"{re.escape(str(path))}:[1-9]\d*: expected .*, found ", str(error))
+        assert re.match(rf"{re.escape(str(path))}:[1-9]\d*: .+", str(error))
         assert len(str(error).splitlines()) == 1
         assert int(str(error)[len(str(path)) + 1 :].split(":")[0]) <= content.count(b"\n") + 1
     else:
-        assert file.texts and {text.register for text in file.texts} <= set(REGISTERS)
-        assert all(tsv.is_visible(text.text) for text in file.texts)
+        assert len(file) and set(file["register"]) <= set(REGISTERS)
+        assert all(map(is_visible, file["text"]))
 
 
 BULK = [b"\n", b'"', b"\t", b"\r", b"\0", b"IN\ta\n", b"IN\ta\r", b'IN\t"a""', b"IN,", b"\xe9"]
@@ -217,7 +218,7 @@ def test_memory_grows_with_the_file_only(write_corpus, piece):
     corpus, _ = place(write_corpus, piece * (200_000 // len(piece)))
     tracemalloc.start()
     try:
-        read_file(corpus, "train", "en", REGISTERS)
+        read_texts(corpus, "train", "en", REGISTERS)
     except CorpusError:
         pass
     finally:
@@ -238,14 +239,14 @@ def test_what_csv_wrote_is_read_back(write_corpus, texts, line_end):
         csv.writer(file, delimiter="\t", lineterminator=line_end).writerows([("OP", text) for text in [*texts, "end"]])
     if line_end == "\n":  # csv leaves a CR unquoted, and before LF it is a part of the line end
         texts = [text[:-1] if text.endswith("\r") and not set(text) & set('\t\n"') else text for text in texts]
-    expected = [text for text in texts if tsv.is_visible(text)]
-    assert [text.text for text in read_file(corpus, "train", "en", REGISTERS).texts] == [*expected, "end"]
+    expected = [text for text in texts if is_visible(text)]
+    assert read_texts(corpus, "train", "en", REGISTERS)["text"].tolist() == [*expected, "end"]
 
 
 def test_the_sample_corpus_reads_as_csv_does():
     for path in (SAMPLE_CORPUS / "corpus").glob("*/*.tsv"):
         with open(path, encoding="utf-8", newline="") as file:
             rows = list(csv.reader(file, delimiter="\t"))
-        read = read_file(SAMPLE_CORPUS, path.parent.name, path.stem, corpus_load.load_registers(SAMPLE_CORPUS)).texts
+        read = read_texts(SAMPLE_CORPUS, path.parent.name, path.stem, corpus_load.load_registers(SAMPLE_CORPUS))
         if path.stem != corpus_load.DISTR:
-            assert [[text.register, text.text] for text in read] == rows
+            assert read[["register", "text"]].to_numpy().tolist() == rows
