@@ -21,10 +21,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # Python leaves it out where PYTHONSAFEPATH is set
 
-if __name__ == "__main__":  # first: a signal during the imports below is answered too
-    from utils.files import stop
+if __name__ == "__main__":  # before any package is imported
+    from utils import environment
 
-    stop.end_on_signals()
+    environment.prepare()
 
 import argparse
 import csv
@@ -35,30 +35,15 @@ import shlex
 import time
 from typing import TYPE_CHECKING, Any
 
-from utils import corpus_load, download_model, metrics, options, runs
-from utils.encoder import environment, memory
-from utils.files import lock, records, shapes
+from utils import corpus_load, download_model, environment, metrics, options, runs
 from utils.runs import Run, RunError
 
 if TYPE_CHECKING:  # they take long to load
     import pandas as pd
 
-    from utils.encoder.classifier import Classifier
+    from utils.model import Classifier
 
 log = logging.getLogger("evaluate")
-
-
-# fmt: off
-DATA = [  # option, type, default, metavar, help: see options.add_rows
-    ("--max-length", options.positive_int, None, "N",
-     "tokens of a text that are used, from its beginning (default: as in training)"),
-]
-PREDICTION = [
-    ("--batch-size", options.positive_int, None, "N",
-     "texts of the maximum length that go through the model together, of shorter ones more "
-     "(default: as many as have 16384 tokens on a GPU; 2048 on a CPU, where more are slower)"),
-]
-# fmt: on
 
 
 def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
@@ -67,25 +52,22 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
         "python evaluate.py --model-name xlmr --train-langs en fr --eval-lang fi sv ru",
     )
     options.add_run_arguments(parser, list(download_model.known_checkpoints()))
+    # fmt: off
     parser.add_argument("--overwrite", action="store_true", help="evaluate languages again that were evaluated before")
     data = parser.add_argument_group("data")
-    data.add_argument(
-        "--eval-lang",
-        required=True,
-        nargs="+",
-        metavar="LANG",
-        help="language(s) to evaluate on: names of files in the corpus's test folder",
-    )
+    data.add_argument("--eval-lang", required=True, nargs="+", metavar="LANG",
+        help="language(s) to evaluate on: names of files in the corpus's test folder")
     options.add_corpus_argument(data, corpus_load.CORPUS_PATH)
-    options.add_rows(data, DATA)
-    prediction = parser.add_argument_group("prediction")
-    options.add_rows(prediction, PREDICTION)
-    options.add_precision_argument(prediction)
-    options.add_cpu_argument(prediction)
-    options.add_threads_argument(prediction)
+    data.add_argument("--max-length", type=options.positive_int, metavar="N",
+        help="tokens of a text that are used, from its beginning (default: as in training)")
+    parser.add_argument("--batch-size", type=options.positive_int, metavar="N",
+        help="texts of the maximum length that go through the model together, of shorter ones more (default: as many "
+        "as have 16384 tokens on a GPU; 2048 on a CPU, where more are slower)")
+    # fmt: on
+    options.add_device_arguments(parser)
     args = options.parse(parser, argv)
     run = options.check_run_arguments(parser, args)
-    known = [*corpus_load.training_languages(args.corpus_path), *records.trained_languages(run)]
+    known = corpus_load.training_languages(args.corpus_path)
     options.read_languages(parser, args, known)
     options.check_names(parser, "--eval-lang", args.eval_lang, options.LANGUAGE, options.LANGUAGE_IS)
     args.eval_lang = list(dict.fromkeys(args.eval_lang))
@@ -101,23 +83,11 @@ def load_record(args: argparse.Namespace, run: Run) -> dict[str, Any]:
         names = f"--model-name {args.model_name} --train-langs {' '.join(args.train_langs)}{subfolder}"
         is_known = args.model_name in download_model.known_checkpoints()
         how = f": python finetune.py {names}" if is_known else ", with the --checkpoint that this name stands for"
-        raise RunError(f"{runs.shown(run.outputs / 'run.json')}: expected a file, found none; train it first{how}")
-    shape = results.RECORD | {"settings": {"registers": [str], "max_length": int}}
-    record = shapes.read_record(run.outputs / "run.json", shape, "finetune.py --overwrite trains anew")
-    records.check_names(args, run, record)
+        raise RunError(f"{runs.shown(run.outputs)}: is not trained yet (there is no run.json); train it first{how}")
+    shape = results.RECORD | runs.FINISHED | {"settings": {"registers": [str], "max_length": int}}
+    record = runs.read_record(run.outputs / "run.json", shape, runs.RETRAIN)
+    runs.check_names(args, run, record)
     return record
-
-
-def load_model(args: argparse.Namespace, run: Run, record: dict[str, Any], max_length: int) -> "Classifier":
-    """Return the run's classifier, on its device. RunError if it is not the one that was trained."""
-    from utils.encoder import device, proof
-
-    environment.use_threads(args)
-    device.check_device()
-    device.keep_freed_memory()
-    records.check_model(run, record, by_hash=True)
-    registers = record["settings"]["registers"]
-    return proof.load_proven(run.models, registers, max_length, args.precision, learns=False)
 
 
 def signature(
@@ -140,43 +110,40 @@ def is_done(run: Run, record: dict[str, Any], expected: dict[str, Any], on_this_
     """Tell whether this very model was evaluated on this very test file with this signature, and its files are whole.
 
     RunError if it was, but with another length or at another precision: those scores are not replaced unasked. What
-    counts of the precision is the one that is used, or that the model was found not to work in; which one "auto" means
-    is known on the device alone.
+    counts of the precision is the one that is used; which one "auto" means is known on the device alone.
     """
     from utils import results  # it loads pandas
 
     eval_lang, precision = expected["eval_lang"], expected["precision"]
     try:
-        found = results.load_evaluation(run.outputs, eval_lang, record)["signature"]
+        earlier = results.load_evaluation(run.outputs, eval_lang, record)["signature"]
     except RunError:
         return False
     if not run.predictions(eval_lang).is_file():
         return False
-    if any(found.get(key) != expected[key] for key in ("test_sha256", "registers", "train_langs", "model_name")):
+    if any(earlier.get(key) != expected[key] for key in ("test_sha256", "registers", "train_langs", "model_name")):
         log.info("%s: the test file has changed since it was evaluated", eval_lang)
         return False
-    used = found.get("precision_used")
-    if precision == "auto" and not on_this_device:
-        precision = used
-    elif precision == "auto":
-        from utils.encoder import device  # it loads torch, which is slow, so only where all else is the same
+    if precision == "auto":
+        precision = earlier.get("precision_used")
+        if on_this_device:
+            from utils import model  # it loads torch, which is slow, so only where all else is the same
 
-        automatic = device.choose_precision(precision)
-        precision = used if automatic == found.get("precision_unfit") else automatic
-    others = [
-        f"{option} {was}, now {now}"
-        for option, was, now in (
-            ("--max-length", found.get("max_length"), expected["max_length"]),
-            ("--precision", used, precision),
-        )
-        if was != now
-    ]
-    if others:
-        kept = shlex.join(word for other in others for word in other.split(",")[0].split())
+            automatic = model.choose_precision("auto")
+            if automatic != earlier.get("precision_unfit"):  # in which the model was found not to work
+                precision = automatic
+    changes = {
+        "--max-length": (earlier.get("max_length"), expected["max_length"]),
+        "--precision": (earlier.get("precision_used"), precision),
+    }
+    changes = {option: (was, now) for option, (was, now) in changes.items() if was != now}
+    if changes:
+        were = ", ".join(f"{option} {was}, now {now}" for option, (was, now) in changes.items())
+        kept = shlex.join(word for option, (was, _) in changes.items() for word in (option, str(was)))
         raise RunError(
-            f"{runs.shown(run.scores(eval_lang))}: evaluated with {', '.join(others)}; {kept} keeps these scores, "
-            f"--overwrite replaces them (to have both, copy {runs.shown(run.outputs)} to another folder first: "
-            "post_eval.py --base-dir reads it there)"
+            f"{runs.shown(run.scores(eval_lang))}: evaluated with {were}; {kept} keeps these scores, --overwrite "
+            f"replaces them (to have both, copy {runs.shown(run.outputs)} to another folder first: post_eval.py "
+            "--base-dir reads it there)"
         )
     return True
 
@@ -193,12 +160,12 @@ def evaluate_language(
     import torch
     import transformers
 
-    from utils.encoder import classifier, device
+    from utils import model
 
     began = time.monotonic()
     eval_lang, registers, max_length = expected["eval_lang"], expected["registers"], expected["max_length"]
     dataset = corpus_load.to_dataset(texts, loaded.tokenizer, max_length, registers)
-    probabilities = classifier.predict(loaded, dataset, args.batch_size * max_length, eval_lang)
+    probabilities = model.predict(loaded, dataset, args.batch_size * max_length, eval_lang)
     predicted = probabilities.argmax(axis=1)
     confusion = metrics.count_confusions(dataset["labels"][:].numpy(), predicted, len(registers))
     several_registers = corpus_load.several_registers(texts, "test")
@@ -208,7 +175,7 @@ def evaluate_language(
     run.scores(eval_lang).unlink(missing_ok=True)  # until it is written again, the language is not done
     runs.write_text(run.predictions(eval_lang), predictions_table(texts, registers, predicted, probabilities))
     per_register = metrics.register_scores(confusion)
-    tried = device.choose_precision(args.precision)
+    tried = model.choose_precision(args.precision)
     unfit = {} if tried == loaded.precision else {"precision_unfit": tried}  # the model does not work in it
     scores = {
         "eval_lang": eval_lang,
@@ -237,7 +204,7 @@ def evaluate_language(
             "precision_used": loaded.precision,
             **unfit,
             "batch_size": args.batch_size,
-            "device": device.describe_device(),
+            "device": model.describe_device(),
             "commit": runs.code_version(),
             "torch": str(torch.__version__),
             "transformers": transformers.__version__,
@@ -282,78 +249,59 @@ def summary(scores: dict[str, Any]) -> str:
     return f"{scores['eval_lang']}  {values}  n {scores['n']}  " + "|".join(f"{k}:{v}" for k, v in fields.items())
 
 
-def languages_to_do(
-    args: argparse.Namespace, run: Run, record: dict[str, Any]
-) -> tuple[list[tuple[dict[str, Any], "pd.DataFrame"]], list[str]]:
-    """Return signature and texts of each language that is still to evaluate, and the languages that can't be."""
+def main(argv: list[str] | None = None) -> int:
+    args, run = parse_args(argv)
+    environment.let_options_decide(args.cpu)
+    args.corpus_path = corpus_load.find_corpus(args.corpus_path)
+    record = load_record(args, run)
     registers = list(corpus_load.load_registers(args.corpus_path))
     if registers != record["settings"]["registers"]:
         raise RunError(
-            f"{args.corpus_path}/info/reg_abbv.json: expected the registers of the model, "
-            f"{' '.join(record['settings']['registers'])}, found {' '.join(registers)}; give the corpus it was trained "
-            "on with --corpus-path, or train it anew with finetune.py --overwrite"
+            f"{args.corpus_path}/info/reg_abbv.json: its registers, {' '.join(registers)}, are not those of the model, "
+            f"{' '.join(record['settings']['registers'])}; give the corpus it was trained on with --corpus-path, or "
+            "train it again with finetune.py --overwrite"
         )
+
+    # what is left to do, before the model is loaded
     to_do, failed = [], []
     for lang in args.eval_lang:
         try:
             texts = corpus_load.read_texts(args.corpus_path, "test", lang, registers)
+            trained = record["corpus"].get("files", {}).get(f"test/{lang}.tsv")
+            if trained != texts.attrs["sha256"]:
+                when = "was not compared with the training texts when" if trained is None else "has changed since"
+                raises = "texts that are in both would raise its scores"
+                log.warning("test/%s.tsv %s the model was trained: %s", lang, when, raises)
+            expected = signature(args, record, lang, texts.attrs["sha256"])
+            if not args.overwrite and is_done(run, record, expected):
+                log.info("%s: evaluated already by this model, skipped (--overwrite evaluates again)", lang)
+            else:
+                to_do.append((expected, texts))
         except RunError as error:
             log.error("%s not evaluated: %s", lang, error)
             failed.append(lang)
-            continue
-        trained = record["corpus"].get("files", {}).get(f"test/{lang}.tsv")
-        if trained != texts.attrs["sha256"]:
-            log.warning(
-                "test/%s.tsv %s the model was trained: texts that are in both would raise its scores",
-                lang,
-                "was not compared with the training texts when" if trained is None else "has changed since",
-            )
-        expected = signature(args, record, lang, texts.attrs["sha256"])
-        try:
-            done = not args.overwrite and is_done(run, record, expected)
-        except RunError as error:
-            log.error("%s not evaluated: %s", lang, error)
-            failed.append(lang)
-            continue
-        if done:
-            log.info("%s: evaluated already by this model, skipped (--overwrite evaluates again)", lang)
-        else:
-            to_do.append((expected, texts))
-    return to_do, failed
 
-
-def main(argv: list[str] | None = None) -> int:
-    args, run = parse_args(argv)
-    runs.choose_gpu(args.cpu)
-    environment.leave_out()
-    with lock.hold(run, "evaluated", shared=True):
-        return evaluate_run(args, run)
-
-
-def evaluate_run(args: argparse.Namespace, run: Run) -> int:
-    """Evaluate the run on the languages asked for; return the exit code."""
-    args.corpus_path = corpus_load.find_corpus(args.corpus_path)
-    record = load_record(args, run)
-    to_do, failed = languages_to_do(args, run, record)
     if to_do:
-        from utils.encoder import classifier
+        from utils import model
 
+        model.use_device(args.threads)
+        runs.check_model(run, record, by_hash=True)
         max_length = args.max_length or record["settings"]["max_length"]
-        with memory.explained(*memory.LOADING):
-            loaded = load_model(args, run, record, max_length)
-            args.batch_size = args.batch_size or classifier.evaluation_batch_size(max_length)
+        args.batch_size = args.batch_size or max(model.tokens_at_once() // max_length, 1)
+        with model.shortage_explained("a smaller model needs less"):
+            loaded = model.load(run.models, registers, max_length, args.precision)
     for expected, texts in to_do:
         try:
-            with memory.explained(*memory.evaluation(args.batch_size, max_length)):
-                scores = evaluate_language(args, run, record, texts, expected, loaded)
+            with model.shortage_explained("a smaller --batch-size needs less, for the same scores"):
+                print(summary(evaluate_language(args, run, record, texts, expected, loaded)), flush=True)
+        except BrokenPipeError:
+            raise
         except (RunError, OSError) as error:
             log.error("%s not evaluated: %s", expected["eval_lang"], error)
             failed.append(expected["eval_lang"])
         except Exception:  # a fault of this program: its traceback, and still the other languages
             log.exception("%s not evaluated", expected["eval_lang"])
             failed.append(expected["eval_lang"])
-        else:
-            print(summary(scores), flush=True)
     if failed:
         log.error("%d of %d languages not evaluated: %s", len(failed), len(args.eval_lang), " ".join(failed))
     return 1 if failed else 0

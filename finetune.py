@@ -8,9 +8,9 @@ Reads   CORPUS/info/reg_abbv.json, CORPUS/corpus/train/LANG.tsv of the training 
         models/pretrained/…           the pretrained model; fetched first if it is not there
 Writes  models/[SUBFOLDER/]MODEL-LANGS/   the model of the best epoch: weights, tokenizer, register names, card
         outputs/[SUBFOLDER/]MODEL-LANGS/  train.json, one record per epoch, and, when all is done, run.json
-Exit    0 trained, or trained before; 1 unusable corpus, checkpoint or run; 2 wrong use;
-        128 + N interrupted by signal N (SIGINT 130, SIGUSR2 140, SIGTERM 143), with a checkpoint:
-        the same command goes on from there and ends with the same weights as if it had not been interrupted
+Exit    0 trained, or trained before; 1 unusable corpus, checkpoint or run; 2 wrong use; 128 + N ended by signal N
+        (SIGINT 130, SIGUSR2 140, SIGTERM 143): the same command goes on from the last checkpoint, and ends with the
+        same weights as if it had not been interrupted
 """
 
 import sys
@@ -18,10 +18,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # Python leaves it out where PYTHONSAFEPATH is set
 
-if __name__ == "__main__":  # first: a signal during the imports below is answered too
-    from utils.files import stop
+if __name__ == "__main__":  # before any package is imported
+    from utils import environment
 
-    stop.end_on_signals()
+    environment.prepare()
 
 import argparse
 import datetime
@@ -30,63 +30,18 @@ import logging
 import math
 import os
 import platform
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from utils import corpus_load, download_model, metrics, options, runs
-from utils.encoder import environment, memory
-from utils.files import lock, records
+from utils import corpus_load, download_model, environment, metrics, options, runs
 from utils.runs import Run
-
-if TYPE_CHECKING:  # they take long to load
-    from datasets import Dataset
-
-    from utils.encoder.classifier import Classifier
 
 TEXTS_SHOWN, FEWEST_EPOCHS, MOST_EPOCHS = 7_800, 3, 40  # of the default number of epochs
 HEAD_RATE = 5e-4  # the most that the classifier's head learns at, unless the learning rate itself is higher
 PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "datasets", "numpy", "scikit-learn")
 
 log = logging.getLogger("finetune")
-
-
-# fmt: off
-START = [  # option, type, default, metavar, help: see options.add_rows
-    ("--checkpoint", options.filled, None, "DIR|ID",
-     "a folder or Hub id to start from, instead of the one that utils/model2chckpt.json has for the model's name"),
-    ("--overwrite", None, None, None, "start anew: remove what this run has, evaluations included"),
-]
-DATA = [
-    ("--all-texts", None, None, None,
-     "with several languages, take all texts of each (default: as many of each as the smallest has)"),
-    ("--validation-size", options.share, 0.2, "SHARE",
-     "share of the training texts held out to choose the best epoch"),
-    ("--max-length", options.positive_int, 512, "N", "tokens of a text that are used, from its beginning"),
-]
-OPTIMISATION = [
-    ("--num-epochs", options.positive_int, None, "N",
-     f"passes over the training texts (default: as many as show the model {TEXTS_SHOWN:,} texts, from {FEWEST_EPOCHS} "
-     f"to {MOST_EPOCHS})"),
-    ("--patience", options.natural, 0, "TEXTS",
-     "stop when the validation loss has not fallen while the model learnt from this many texts, counted from the end "
-     "of the warm-up at the earliest; 0: never"),
-    ("--batch-size", options.positive_int, 16, "N", "texts per GPU and step"),
-    ("--gradient-accumulation", options.positive_int, 1, "N",
-     "steps whose texts make one update: the effective batch is N times larger"),
-    ("--learning-rate", options.positive_float, 1e-4, "RATE", "peak rate of AdamW, after warm-up"),
-    ("--head-rate", options.positive_float, None, "RATE",
-     "peak rate of the classifier's head, which is drawn at random (default: ten times the learning rate, but at most "
-     f"{HEAD_RATE}, or the learning rate where that is higher)"),
-    ("--frozen-layers", options.share_or_none, 0.5, "SHARE",
-     "share of the encoder's layers, the lowest ones, that stay as pretrained, the embeddings with them; 0 trains "
-     "everything"),
-    ("--warmup", options.share_or_none, 0.1, "SHARE",
-     "share of all updates over which the rate rises; then it falls to 0 in a straight line"),
-    ("--balanced", None, None, None, "weigh registers inversely to their number of texts"),
-    ("--seed", options.natural, 42, "N", "decides split, first weights, order and dropout"),
-]
-# fmt: on
 
 
 def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
@@ -96,21 +51,54 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
         "python finetune.py --model-name xlmr --train-langs en fr",
     )
     options.add_run_arguments(parser, list(checkpoints))
-    options.add_rows(parser, START)
-    data, optimisation = parser.add_argument_group("data"), parser.add_argument_group("optimisation")
+    # fmt: off
+    parser.add_argument("--checkpoint", type=options.filled, metavar="DIR|ID",
+        help="a folder or Hub id to start from, instead of what utils/model2chckpt.json has for the model's name")
+    parser.add_argument("--overwrite", action="store_true",
+        help="start again: remove what this run has, evaluations included")
+    data = parser.add_argument_group("data")
     options.add_corpus_argument(data, corpus_load.CORPUS_PATH)
-    options.add_rows(data, DATA)
-    options.add_rows(optimisation, OPTIMISATION)
-    options.add_precision_argument(optimisation)
-    options.add_cpu_argument(optimisation)
-    options.add_threads_argument(optimisation)
+    data.add_argument("--all-texts", action="store_true",
+        help="with several languages, take all texts of each (default: as many of each as the smallest has)")
+    data.add_argument("--validation-size", type=options.share, default=0.2, metavar="SHARE",
+        help="share of the training texts held out to choose the best epoch (default: %(default)s)")
+    data.add_argument("--max-length", type=options.positive_int, default=512, metavar="N",
+        help="tokens of a text that are used, from its beginning (default: %(default)s)")
+    optimisation = parser.add_argument_group("optimisation")
+    optimisation.add_argument("--num-epochs", type=options.positive_int, metavar="N",
+        help=f"passes over the training texts (default: as many as show the model {TEXTS_SHOWN:,} texts, from "
+        f"{FEWEST_EPOCHS} to {MOST_EPOCHS})")
+    optimisation.add_argument("--patience", type=options.natural, default=0, metavar="TEXTS",
+        help="stop when the validation loss has not fallen while the model learnt from this many texts, counted from "
+        "the end of the warm-up at the earliest; 0: never (default: %(default)s)")
+    optimisation.add_argument("--batch-size", type=options.positive_int, default=16, metavar="N",
+        help="texts per GPU and step (default: %(default)s)")
+    optimisation.add_argument("--gradient-accumulation", type=options.positive_int, default=1, metavar="N",
+        help="steps whose texts make one update: the effective batch is N times larger (default: %(default)s)")
+    optimisation.add_argument("--learning-rate", type=options.positive_float, default=1e-4, metavar="RATE",
+        help="peak rate of AdamW, after warm-up (default: %(default)s)")
+    optimisation.add_argument("--head-rate", type=options.positive_float, metavar="RATE",
+        help="peak rate of the classifier's head, which is drawn at random (default: ten times the learning rate, but "
+        f"at most {HEAD_RATE}, or the learning rate where that is higher)")
+    optimisation.add_argument("--frozen-layers", type=options.share_or_none, default=0.5, metavar="SHARE",
+        help="share of the encoder's layers, the lowest ones, that stay as pretrained, the embeddings with them; 0 "
+        "trains everything (default: %(default)s)")
+    optimisation.add_argument("--warmup", type=options.share_or_none, default=0.1, metavar="SHARE",
+        help="share of all updates over which the rate rises; then it falls to 0 in a straight line (default: "
+        "%(default)s)")
+    optimisation.add_argument("--balanced", action="store_true",
+        help="weigh registers inversely to their number of texts")
+    optimisation.add_argument("--seed", type=options.natural, default=42, metavar="N",
+        help="decides split, first weights, order and dropout (default: %(default)s)")
+    # fmt: on
+    options.add_device_arguments(parser)
     args = options.parse(parser, argv)
     run = options.check_run_arguments(parser, args)
     options.read_languages(parser, args, corpus_load.training_languages(args.corpus_path))
     if not args.checkpoint and args.model_name not in checkpoints:
         parser.error(
-            f"argument --model-name: expected one of {', '.join(checkpoints)}, or a --checkpoint for "
-            f"this new name; found {args.model_name!r}"
+            f"argument --model-name: there is no model {args.model_name!r}; take one of {', '.join(checkpoints)}, or "
+            "give the --checkpoint that this name stands for"
         )
     if runs.slurm_tasks() > 1 and "LOCAL_RANK" not in os.environ:
         parser.error(
@@ -122,19 +110,21 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
     return args, run
 
 
-def train_run(args: argparse.Namespace, run: Run, names: dict[str, str], settings: dict[str, Any], anew: bool) -> int:
+def train_run(args: argparse.Namespace, run: Run, names: dict[str, str], settings: dict[str, Any], again: bool) -> int:
     """Train the run, or what is left of it; return the exit code.
 
-    names: those of the registers, by abbreviation. anew: what the run has is removed, once nothing can be refused any
+    names: those of the registers, by abbreviation. again: what the run has is removed, once nothing can be refused any
     more.
     """
-    from utils.encoder import classifier, device, layers
-    from utils.training import checkpoints
+    from accelerate import PartialState  # what loads torch takes seconds, which wrong use does without
+    from transformers import set_seed
+
+    from utils import model, training
 
     registers = list(names)
-    environment.use_threads(args)
-    device.check_device()
-    device.keep_freed_memory()
+    model.use_device(args.threads)
+    one_after_the_other = PartialState(cpu=args.cpu or not model.torch.cuda.is_available()).main_process_first
+
     # the texts come before the model, which may have to be fetched
     train, validation, report = corpus_load.load_training_texts(
         args.corpus_path, args.train_langs, registers,
@@ -142,89 +132,58 @@ def train_run(args: argparse.Namespace, run: Run, names: dict[str, str], setting
     )  # fmt: skip
     for line in corpus_load.report_lines(report, registers):
         log.info("%s", line)
-    args.num_epochs = args.num_epochs or default_epochs(len(train))
+    args.num_epochs = args.num_epochs or min(max(math.ceil(TEXTS_SHOWN / len(train)), FEWEST_EPOCHS), MOST_EPOCHS)
 
-    checkpoint, loaded, received = None, None, None
-    if not anew:
-        with device.main_process_first():
-            checkpoint = checkpoints.to_resume(run, report["texts_sha256"], args.precision)
-    if checkpoint is None:
-        loaded, start = load_start(args, registers)
-        checkpoints.check_room(run, loaded.model, args.num_epochs)
-        with device.main_process_first():
-            checkpoints.begin(run, settings, report["texts_sha256"], loaded.precision, start)
-    elif not checkpoints.is_over(checkpoints.load_state(checkpoint), args, len(train)):
-        model, tokenizer = classifier.load_classifier(checkpoint, registers), classifier.load_tokenizer(checkpoint)
-        loaded = classifier.Classifier(model, tokenizer, records.read_started(run)["precision"])
-        layers.freeze(model, args.frozen_layers)
-        checkpoints.check_room(run, model, args.num_epochs)
+    # the last checkpoint, or the pretrained model: it is tried before anything of an earlier training is removed
+    checkpoint = None
+    if not again:
+        with one_after_the_other():
+            checkpoint = training.to_resume(run, report["texts_sha256"], args.precision)
+    if checkpoint:
+        precision = runs.read_started(run)["precision"]
+        if training.is_over(training.load_state(checkpoint), args, len(train)):
+            loaded = None
+        else:
+            loaded = model.load(checkpoint, registers, args.max_length, precision, learns=True)
+    else:
+        folder = download_model.find_checkpoint(args.checkpoint)
+        start = download_model.start_of(folder)
+        set_seed(args.seed)  # the classifier's first weights are drawn as the model is loaded
+        loaded = model.load(folder, registers, args.max_length, args.precision, learns=True)
+        # a model that is trained further has learnt from the languages of both trainings
+        loaded.model.config.train_langs = list(dict.fromkeys([*start["start_langs"], *args.train_langs]))
+
     if loaded:
-        tokens = [corpus_load.to_dataset(p, loaded.tokenizer, args.max_length, registers) for p in (train, validation)]
-        received = learn(args, run, loaded, tokens, checkpoint)
-        loaded = None  # its memory is needed again, to try the finished model
-    if received is not None:
-        log.warning(
-            "interrupted: the same command%s goes on from the checkpoint in %s",
-            ", without --overwrite," if args.overwrite and not runs.slurm_job() else "",
-            runs.shown(run.checkpoints),
+        frozen = model.freeze(loaded.model, args.frozen_layers)
+        training.check_room(run, loaded.model, args.num_epochs)
+        if not checkpoint:
+            with one_after_the_other():
+                training.begin(run, settings, report["texts_sha256"], loaded.precision, start)
+        train_set, validation_set = (
+            corpus_load.to_dataset(texts, loaded.tokenizer, args.max_length, registers) for texts in (train, validation)
         )
-        return 128 + received
+        longer = 100 * float(train_set["over"][:].float().mean())
+        log.info(
+            f"{longer:.1f} % of the training texts have more than {args.max_length} tokens; the rest of them is not read"
+        )
+        share = 100 * loaded.model.num_parameters(only_trainable=True) / loaded.model.num_parameters()
+        log.info(
+            f"training on {model.describe_device()} in {loaded.precision}, at most {args.num_epochs} epochs; "
+            f"{frozen}, {share:.0f} % of the weights are trained"
+            + (f", going on from {checkpoint.name}" if checkpoint else "")
+        )
+        received = training.train(run, loaded, train_set, validation_set, args, checkpoint)
+        del loaded  # its memory is needed again, to try the finished model
+        if received is not None:
+            log.warning(
+                "interrupted: the same command%s goes on from the checkpoint in %s",
+                ", without --overwrite," if args.overwrite and not runs.slurm_job() else "",
+                runs.shown(run.checkpoints),
+            )
+            return 128 + received
     if int(os.environ.get("RANK", 0)) == 0:
         finish(args, run, names, settings, report)
     return 0
-
-
-def learn(
-    args: argparse.Namespace,
-    run: Run,
-    loaded: "Classifier",
-    tokens: "list[Dataset]",
-    checkpoint: Path | None,
-) -> int | None:
-    """Train the loaded model on the tokens of training and validation texts.
-
-    Returns the signal that ended it, or None if the training is over.
-    """
-    from utils.encoder import classifier, device, layers
-    from utils.training import checkpoints, trainer
-
-    model = loaded.model
-    n_frozen = layers.freeze(model, args.frozen_layers)
-    train_set, validation_set = tokens
-    over = 100 * float(train_set["over"][:].float().mean())
-    log.info(
-        f"{over:.1f} % of the training texts have more than {args.max_length} tokens; the rest of them is not used"
-    )
-    trained = 100 * model.num_parameters(only_trainable=True) / model.num_parameters()
-    log.info(
-        f"training on {device.describe_device()} in {loaded.precision}, at most {args.num_epochs} epochs; "
-        f"{trained:.0f} % of the weights are trained, {n_frozen} layers are frozen"
-        + (f", going on from {checkpoint.name}" if checkpoint else "")
-    )
-    at_once = classifier.evaluation_batch_size(args.max_length)
-    with memory.explained(*memory.training(args, at_once)), checkpoints.disk_faults_named(run, model):
-        return trainer.train(run, loaded, train_set, validation_set, args, checkpoint)
-
-
-def default_epochs(n_texts: int) -> int:
-    """Return how many passes over so many training texts are usual."""
-    return min(max(math.ceil(TEXTS_SHOWN / n_texts), FEWEST_EPOCHS), MOST_EPOCHS)
-
-
-def load_start(args: argparse.Namespace, registers: list[str]) -> "tuple[Classifier, dict[str, Any]]":
-    """Return the classifier to train, proven, with its first weights, and what run.json tells of its start."""
-    from transformers import set_seed
-
-    from utils.encoder import layers, proof
-
-    folder = download_model.find_checkpoint(args.checkpoint)
-    set_seed(args.seed)  # the classifier's first weights are drawn as the model is loaded
-    loaded = proof.load_proven(folder, registers, args.max_length, args.precision)
-    layers.freeze(loaded.model, args.frozen_layers)
-    start = download_model.start_of(folder)
-    # a model that is trained further has learnt from the languages of both trainings
-    loaded.model.config.train_langs = list(dict.fromkeys([*start["start_langs"], *args.train_langs]))
-    return loaded, start
 
 
 def finish(
@@ -234,58 +193,64 @@ def finish(
 
     Needs nothing but the checkpoints, so that it can be done again after an interruption.
     """
-    from utils import results
-    from utils.encoder import classifier, device, layers
-    from utils.training import checkpoints, model_card, trainer
+    from utils import model, results, training
+    from utils.model_card import model_card
 
-    state = checkpoints.load_state(checkpoints.newest_checkpoint(run))
-    folder = checkpoints.best_checkpoint(run, state)
+    state = training.load_state(training.newest_checkpoint(run))
+    folder = training.best_checkpoint(run, state)
     assert folder and state.best_global_step  # an epoch has been validated
-    epochs = checkpoints.epoch_records(state)
-    best_epoch = state.best_global_step // checkpoints.steps_per_epoch(state)
+    epochs = training.epoch_records(state)
+    best_epoch = state.best_global_step // training.steps_per_epoch(state)
     best = next(entry for entry in epochs if entry["epoch"] == best_epoch)
+
     # all but the training's own files, which are pickled mostly: a vocabulary may have any name, as bpe.codes
     for path in sorted(folder.iterdir()):
         if path.suffix not in (".pt", ".pth", ".bin") and path.name not in ("trainer_state.json", "hashes.json"):
             runs.copy_file(path, run.models / path.name)
-    started = records.read_started(run)
-    start = {key: started.get(key, empty) for key, empty in (("start_langs", []), ("start_revision", ""))}
-    card = model_card.model_card(args, run, names, report, best, epochs[-1]["epoch"], start["start_langs"])
+    started = runs.read_started(run)
+    n_epochs = epochs[-1]["epoch"]
+    card = model_card(args, run, names, report, best, n_epochs, started["start_langs"])
     runs.write_text(run.models / "README.md", card)
     runs.write_json(run.outputs / "train.json", epochs)
-    model_files = records.describe_model(run.models)
+    model_files = runs.describe_model(run.models)
+    versions = {
+        package: str(importlib.import_module(package.replace("scikit-learn", "sklearn")).__version__)
+        for package in PACKAGES  # as they run here, which may not be those that were installed
+    }
     record = {
         "model_name": args.model_name,
         "train_langs": args.train_langs,
         "subfolder": args.subfolder,
-        "settings": settings | {"start_weights": started["settings"].get("start_weights")},
-        **start,  # the languages that the start model was trained on, and its commit on the Hub
+        "settings": settings | {"start_weights": started["settings"]["start_weights"]},
+        "start_langs": started["start_langs"],  # the languages that the start model was trained on
+        "start_revision": started["start_revision"],  # its commit on the Hub
         "precision": started["precision"],
-        "optimiser": trainer.OPTIMISER,
-        "pretrained": layers.is_pretrained(run.models),  # else no layer was frozen
+        "optimiser": training.OPTIMISER,
+        "pretrained": not runs.read_record(run.models / "config.json", {}, "").get("random_weights"),
         "corpus": {"path": str(args.corpus_path), **report},
-        "epochs": epochs[-1]["epoch"],
-        "best_epoch": best["epoch"],
+        "epochs": n_epochs,
+        "best_epoch": best_epoch,
         "validation": best["validation"],
         "beats_largest_register": metrics.beats_largest_register(np.array(best["validation"]["confusion"])),
         "weights_sha256": model_files["model.safetensors"]["sha256"],
         "model_files": model_files,
         "commit": runs.code_version(),
-        "versions": {"python": platform.python_version()} | {package: version_of(package) for package in PACKAGES},
+        "versions": {"python": platform.python_version()} | versions,
         "device": started["devices"][-1],
         "devices": started["devices"],  # more than one where it was interrupted
         "slurm_job": runs.slurm_job(),
-        "peak_memory_bytes": device.peak_memory(),
+        "peak_memory_bytes": model.peak_memory(),
         "seconds": round(sum(r["seconds"] + r["validation_seconds"] for r in epochs), 3),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
     # the model must load from its own folder, before what it was made from is removed
-    classifier.check_copy(run.models, folder, list(names))
+    model.check_copy(run.models, folder, list(names))
     runs.write_json(run.outputs / "run.json", record)
     runs.remove_folder(run.checkpoints)
     scores = "  ".join(f"{name} {best['validation'][name]:.3f}" for name in ("loss", "micro_f1", "macro_f1"))
     log.info(
-        f"best epoch {best_epoch} of {record['epochs']}, validation {scores}; "
+        f"best epoch {best_epoch} of {n_epochs}, validation {scores}; "
         f"model in {runs.shown(run.models)}, record in {runs.shown(run.outputs)}"
     )
     if not record["beats_largest_register"]:
@@ -301,32 +266,25 @@ def finish(
         log.info("next: put texts to evaluate on into %s/corpus/test/LANG.tsv", args.corpus_path)
 
 
-def version_of(package: str) -> str:
-    """Return the version of a package as it runs here, which may not be the one that was installed."""
-    return str(importlib.import_module(package.replace("scikit-learn", "sklearn")).__version__)
-
-
 def main(argv: list[str] | None = None) -> int:
     args, run = parse_args(argv)
-    runs.choose_gpu(args.cpu)
-    environment.leave_out()
+    environment.let_options_decide(args.cpu)
     args.corpus_path = corpus_load.find_corpus(args.corpus_path)
-    registers = corpus_load.load_registers(args.corpus_path)
-    settings = records.run_settings(args, args.corpus_path, list(registers))
-    anew = args.overwrite and not records.begun_by_this_job(run)
-    if not anew and (run.outputs / "run.json").is_file():
-        with lock.hold(run, "looked at", shared=True):  # it may be evaluated meanwhile
-            if records.is_finished(run, settings):
-                return nothing_to_do(run)
-    with lock.hold(run, "trained"), memory.explained(*memory.LOADING):
-        if not anew and records.is_finished(run, settings):
-            return nothing_to_do(run)
-        return train_run(args, run, registers, settings, anew)
+    names = corpus_load.load_registers(args.corpus_path)
+    settings = runs.settings_of(args, list(names), download_model.start_weights(args.checkpoint))
+    again = args.overwrite and not runs.started_by_this_job(run)
+    if again or not runs.is_finished(run, settings):
+        from utils.model import shortage_explained
 
-
-def nothing_to_do(run: Run) -> int:
+        half, twice = args.batch_size // 2, 2 * args.gradient_accumulation
+        remedy = f"--max-length {args.max_length // 2} --overwrite needs less, and is another training"
+        if args.batch_size % 2 == 0:
+            remedy = f"--batch-size {half} --gradient-accumulation {twice} needs less, and is the same training"
+        with runs.lock(run), shortage_explained(remedy):
+            if again or not runs.is_finished(run, settings):
+                return train_run(args, run, names, settings, again)
     runs.remove_folder(run.checkpoints)  # left if the run was interrupted just then
-    log.info("%s: trained already, nothing to do (--overwrite trains anew)", runs.shown(run.outputs))
+    log.info("%s: trained already, nothing to do (--overwrite trains it again)", runs.shown(run.outputs))
     return 0
 
 

@@ -31,10 +31,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # Python leaves it out where PYTHONSAFEPATH is set
 
-if __name__ == "__main__":  # first: a signal during the imports below is answered too
-    from utils.files import stop
+if __name__ == "__main__":  # before any package is imported
+    from utils import environment
 
-    stop.end_on_signals()
+    environment.prepare()
 
 import argparse
 import ctypes
@@ -52,7 +52,6 @@ import pandas as pd
 from tqdm import tqdm
 
 from utils import labels, metrics, options, results, runs, tables, uncertainty
-from utils.files import stop
 from utils.runs import RunError
 
 DRAWN = ("macro_f1_10", "micro_f1")  # metrics, unless others are asked for
@@ -241,7 +240,7 @@ def page_of(stem: Path, number: int, kind: str) -> Path:
 
 def end_with(parent: int) -> None:
     """Let this process, which draws for another, end when that ends, however it does, and by no signal before."""
-    for number in stop.SIGNALS:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:

@@ -23,10 +23,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-if __name__ == "__main__":  # first: a signal during the imports below is answered too
-    from utils.files import stop
+if __name__ == "__main__":  # before any package is imported
+    from utils import environment
 
-    stop.end_on_signals()
+    environment.prepare()
 
 import argparse
 import fcntl
@@ -39,7 +39,6 @@ import subprocess
 from typing import Any
 
 from utils import corpus_load, options, runs
-from utils.files import shapes
 from utils.runs import PRETRAINED, ROOT, RunError
 
 MODEL2CHCKPT = ROOT / "utils" / "model2chckpt.json"
@@ -74,7 +73,7 @@ log = logging.getLogger(__name__)
 def known_checkpoints() -> dict[str, str]:
     """Return short name -> checkpoint, as utils/model2chckpt.json has them."""
     remedy = "git checkout utils/model2chckpt.json restores it"
-    checkpoints = shapes.read_record(MODEL2CHCKPT, {str: str}, remedy)
+    checkpoints = runs.read_record(MODEL2CHCKPT, {str: str}, remedy)
     for name in checkpoints:
         if not options.MODEL_NAME.fullmatch(name):
             expected = "short names of letters, digits, '_', '.' and '-'"
@@ -145,7 +144,7 @@ def _fetched(folder: Path) -> dict[str, Any]:
     """Return what complete.json has of a checkpoint that was fetched: revision, and hashes of files; else nothing."""
     try:
         if folder.parent == PRETRAINED:
-            return shapes.read_record(folder / "complete.json", {"revision": str, "files": {str: str}}, "")
+            return runs.read_record(folder / "complete.json", {"revision": str, "files": {str: str}}, "")
     except RunError:  # told when it is loaded
         pass
     return {"revision": "", "files": {}}
@@ -153,18 +152,18 @@ def _fetched(folder: Path) -> dict[str, Any]:
 
 def start_of(folder: Path) -> dict[str, Any]:
     """Return what run.json tells of the model that a training starts from: its languages, its commit on the Hub."""
-    langs = shapes.read_record(folder / "config.json", {}, "fetch or copy it anew").get("train_langs", [])
+    langs = runs.read_record(folder / "config.json", {}, "fetch or copy it anew").get("train_langs", [])
     return {
         "start_weights": start_weights(str(folder)),
         "start_revision": _fetched(folder)["revision"],
-        "start_langs": langs if not shapes.misfit(langs, [options.LANGUAGE]) else [],
+        "start_langs": langs if not runs.misfit(langs, [options.LANGUAGE]) else [],
     }
 
 
 def damage(folder: Path) -> str:
     """Return what of a fetched checkpoint is not as it was fetched, by the hashes in complete.json; "" if nothing."""
     try:
-        files = shapes.read_record(folder / "complete.json", {"files": {str: str}}, "it is not whole")["files"]
+        files = runs.read_record(folder / "complete.json", {"files": {str: str}}, "it is not whole")["files"]
     except RunError as error:
         return str(error)
     for path, sha256 in ((folder / name, sha256) for name, sha256 in files.items()):
@@ -291,10 +290,10 @@ def _prove(folder: Path) -> None:
     """Load the folder and try it in a new process, offline and without sentencepiece; RunError if that fails."""
     code = (
         "import sys; sys.modules['sentencepiece'] = None\n"
-        "from pathlib import Path; from utils.encoder import environment; environment.leave_out()\n"
+        "from pathlib import Path; from utils import environment; environment.let_options_decide(cpu=False)\n"
         "import torch; torch.set_num_threads(1)  # login nodes are others' too\n"
-        "from utils.encoder import proof\n"
-        "proof.load_proven(Path(sys.argv[1]), ['A', 'B'], None, 'auto')\n"
+        "from utils import model\n"
+        "model.load(Path(sys.argv[1]), ['A', 'B'], None, 'auto', learns=True)\n"
     )
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
     proof = subprocess.run([sys.executable, "-c", code, folder], env=environment, capture_output=True, text=True)
@@ -334,7 +333,7 @@ def make_tiny(corpus: Path, folder: Path) -> None:
         vocab_size=tokenizer.get_vocab_size(), pad_token_id=wrapped.pad_token_id,
         hidden_size=128, num_hidden_layers=2, num_attention_heads=2, intermediate_size=256,
     )  # fmt: skip
-    config.random_weights = True  # utils/encoder/layers.py freezes none of them
+    config.random_weights = True  # utils/model.py freezes none of them
     BertModel(config).save_pretrained(folder)
 
 

@@ -145,6 +145,13 @@ def add_threads_argument(parser: argparse.ArgumentParser | argparse._ArgumentGro
     )
 
 
+def add_device_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("device")
+    add_precision_argument(group)
+    add_cpu_argument(group)
+    add_threads_argument(group)
+
+
 def check_run_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Run:
     """Check the names of a run and return its folders; which languages are meant is for read_languages to say.
 

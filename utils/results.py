@@ -34,7 +34,6 @@ import pandas as pd
 
 from utils import metrics, runs, uncertainty
 from utils.corpus_load import CORPUS_PATH, DISTR, CorpusError, read_texts
-from utils.files import shapes
 from utils.labels import no_formula
 from utils.options import LANGUAGE, MODEL_NAME, REGISTER, SUBFOLDER
 from utils.runs import RunError
@@ -78,9 +77,9 @@ def read_results(base_dirs: Sequence[Path]) -> tuple[pd.DataFrame, int]:
         for folder in _run_folders(base_dir, base_dirs):
             try:
                 remedy = "passed over; finetune.py --overwrite trains it again"
-                record = shapes.read_record(folder / "run.json", RECORD, remedy)
+                record = runs.read_record(folder / "run.json", RECORD, remedy)
                 for content, shape in ((record, OPTIONAL), (record["corpus"], OF_CORPUS)):
-                    if fault := shapes.misfit(content, {key: shape[key] for key in shape if key in content}):
+                    if fault := runs.misfit(content, {key: shape[key] for key in shape if key in content}):
                         raise RunError(f"{runs.shown(folder / 'run.json')}: expected {fault}; {remedy}")
                 records[folder] = record
             except RunError as error:
@@ -194,7 +193,7 @@ def load_evaluation(folder: Path, eval_lang: str, record: dict[str, Any]) -> dic
     run = runs.Run(folder.name, folder, folder)
     path, predictions = run.scores(eval_lang), run.predictions(eval_lang)
     remedy = f"to evaluate it again, type: {evaluate_command(record, [eval_lang])}"
-    facts = shapes.read_record(path, SCORES, remedy)
+    facts = runs.read_record(path, SCORES, remedy)
     counts, n = facts["counts"], len(set(facts["registers"]))
     wrong = ""
     if n < len(facts["registers"]) or [len(row) for row in counts] != [n] * n or not np.any(counts):

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import evaluate
 from utils import corpus_load, download_model, runs
 from utils.cluster.grid import GridRun, Job
-from utils.files import lock, records
 from utils.runs import RunError
 
 hash_file = functools.cache(corpus_load.hash_file)  # each file once for the whole grid
@@ -42,7 +41,7 @@ def left_to_do(
                 trained_soon = "train" in jobs or "train" in left
                 if kind in jobs:
                     notes.append(f"{names[kind]}: {jobs[kind].state.lower()} already, as job {jobs[kind].number}")
-                elif kind == "train" and (trainer := lock.trainer_of(entry.run)):  # by hand, or from another grid
+                elif kind == "train" and (trainer := runs.trained_by(entry.run)):  # by hand, or from another grid
                     notes.append(f"{names[kind]}: being {trainer}")
                 elif kind == "eval" and not trained_soon and not entry.is_trained():
                     if entry.args["eval"].model_name not in download_model.known_checkpoints():
@@ -106,11 +105,13 @@ def nothing_to_train(entry: GridRun) -> bool:
     if entry.args["train"].overwrite:
         return False
     corpus = corpus_load.find_corpus(entry.args["train"].corpus_path)
-    settings = records.run_settings(entry.args["train"], corpus, list(corpus_load.load_registers(corpus)))
-    earlier = records.earlier_record(entry.run)
+    args = argparse.Namespace(**vars(entry.args["train"]) | {"corpus_path": corpus})
+    start_weights = download_model.start_weights(args.checkpoint)
+    settings = runs.settings_of(args, list(corpus_load.load_registers(corpus)), start_weights)
+    earlier = runs.earlier_record(entry.run)
     if earlier:
         settings["processes"] = earlier["settings"]["processes"]  # known on the node only
-    return records.is_finished(entry.run, settings)
+    return runs.is_finished(entry.run, settings)
 
 
 def nothing_to_evaluate(entry: GridRun) -> bool:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from utils import metrics, runs
 from utils.cluster.grid import GridRun, Job
-from utils.files import lock, records, shapes
 from utils.runs import ROOT, RunError
 
 # what is read of run.json here
@@ -62,18 +61,18 @@ def training_status(entry: GridRun, job: Job | None, ended: str | None) -> tuple
     """Return how far a training is, in words, and the last line of its log if it has stopped before its end."""
     run = entry.run
     epochs_file = run.outputs / "train.json"
-    epochs = shapes.read_record(epochs_file, [{"epoch": int}], REMEDY) if epochs_file.is_file() else []
+    epochs = runs.read_record(epochs_file, [{"epoch": int}], REMEDY) if epochs_file.is_file() else []
     n_epochs = epochs[-1]["epoch"] if epochs else 0
     if job:
         return queue_status(job, f"epoch {n_epochs + 1}"), ""
     if entry.is_trained():
-        record = shapes.read_record(run.outputs / "run.json", RECORD, REMEDY)
-        records.check_names(entry.args["eval"], run, record)
+        record = runs.read_record(run.outputs / "run.json", RECORD, REMEDY)
+        runs.check_names(entry.args["eval"], run, record)
         score = 100 * record["validation"]["macro_f1"]
         learnt = record.get("beats_largest_register") is not False  # an earlier version did not tell
         why = "" if learnt else metrics.NOTHING_LEARNT
         return f"trained, {record['epochs']} epochs, validation macro-F1 {score:.1f}", why
-    trainer = lock.trainer_of(run)
+    trainer = runs.trained_by(run)
     if trainer:
         return f"epoch {n_epochs + 1}, {trainer}", ""
     why = last_line(run.outputs / "train.txt")

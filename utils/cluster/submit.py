@@ -17,11 +17,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-if __name__ == "__main__":  # first: a signal during the imports below is answered too
-    from utils.files import stop
+if __name__ == "__main__":  # before any package is imported
+    from utils import environment
 
     sys.argv[0] = f"submit_{sys.argv[1]}_jobs.sh"
-    stop.end_on_signals()
+    environment.prepare()
 
 import argparse
 import contextlib
@@ -178,11 +178,18 @@ def run_logged(command: list[str], log: Path) -> int:
                     with contextlib.suppress(OSError):  # the terminal may be gone
                         os.write(1, said)
 
-        with runs.undone(end):
+        def leave(number: int, frame: object) -> None:
+            sys.exit(128 + number)
+
+        for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGHUP):
+            signal.signal(number, leave)
+        try:
             while said := os.read(pipe, 2**16):
                 file.write(said)
                 os.write(1, said)
             code = process.wait()
+        finally:
+            end()
     return code if code >= 0 else 128 - code
 
 
