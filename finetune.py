@@ -147,9 +147,9 @@ def train_run(args: argparse.Namespace, run: Run, names: dict[str, str], setting
             loaded = model.load(checkpoint, registers, args.max_length, precision, learns=True)
     else:
         folder = download_model.find_checkpoint(args.checkpoint)
-        start = download_model.start_of(folder)
         set_seed(args.seed)  # the classifier's first weights are drawn as the model is loaded
         loaded = model.load(folder, registers, args.max_length, args.precision, learns=True)
+        start = download_model.start_of(folder)
         # a model that is trained further has learnt from the languages of both trainings
         loaded.model.config.train_langs = list(dict.fromkeys([*start["start_langs"], *args.train_langs]))
 

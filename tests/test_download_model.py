@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, SAMPLE_CORPUS
 
-from utils import corpus_load, download_model, runs
-from utils.encoder import classifier
+from utils import corpus_load, download_model, model, runs
 from utils.runs import RunError
 
 REPOSITORY = "some-lab/small-xlmr"
@@ -150,8 +149,8 @@ def test_a_hub_model_is_fetched_converted_and_proven_offline(with_small_xlmr, hu
     assert json.loads((folder / "complete.json").read_text())["revision"] == COMMIT
 
     without = "import sys; sys.modules['sentencepiece'] = None; sys.modules['google.protobuf'] = None\n"
-    code = without + "import json; from pathlib import Path; from utils.encoder import classifier\n"
-    code += f"print(json.dumps(classifier.load_tokenizer(Path({str(folder)!r}))({TEXTS!r})['input_ids']))"
+    code = without + "import json; from pathlib import Path; from utils import model\n"
+    code += f"print(json.dumps(model.load_tokenizer(Path({str(folder)!r}))({TEXTS!r})['input_ids']))"
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     loaded = subprocess.run([sys.executable, "-c", code], cwd=project, env=environment, capture_output=True, text=True)
     assert loaded.returncode == 0, loaded.stderr
@@ -209,7 +208,7 @@ def test_tiny_is_the_same_wherever_it_is_made(tiny, tmp_path):
 
 
 def test_tiny_keeps_line_ends_and_knows_both_scripts(tiny):
-    tokenizer = classifier.load_tokenizer(tiny)
+    tokenizer = model.load_tokenizer(tiny)
     for text in ("one\ntwo", "Ночь\nсвет", "déjà"):
         tokens = tokenizer.tokenize(text)
         assert ("⏎" in tokens) == ("\n" in text)
@@ -219,4 +218,4 @@ def test_tiny_keeps_line_ends_and_knows_both_scripts(tiny):
 def test_a_folder_is_its_own_checkpoint(tiny):
     assert download_model.find_checkpoint(str(tiny)) == tiny
     with pytest.raises(RunError):
-        classifier.load_classifier(ROOT, ["A", "B"])
+        model.load_classifier(ROOT, ["A", "B"])

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import REGISTERS
+from utils.encoder import classifier, device, proof
 
 import evaluate
 import finetune
 from utils import corpus_load, metrics, runs
-from utils.encoder import classifier, device, proof
 from utils.runs import RunError, run_paths
 
 LANGS = [f"l{i}" for i in range(19)]

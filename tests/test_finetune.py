@@ -12,14 +12,14 @@ import torch
 from conftest import FAST, REGISTERS, SAMPLE_CORPUS, change_config, epochs, finish, record, start, weights
 from safetensors.torch import load_file
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
+from utils.encoder import classifier, device
+from utils.training.batches import ShuffledSampler
 
 import evaluate
 import finetune
 from utils import corpus_load, metrics, runs
-from utils.encoder import classifier, device
 from utils.runs import run_paths
 from utils.training import trainer
-from utils.training.batches import ShuffledSampler
 
 # ---- it learns ----
 

@@ -24,9 +24,9 @@ def encoder_flops(model: Any, lengths: list[int], training: bool) -> float:
 def train_once(args: argparse.Namespace) -> dict[str, Any]:
     """Train in one of the ways; return the seconds of an epoch, what it processed, and its losses."""
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
+    from utils.encoder import classifier, device, layers
 
     import finetune
-    from utils.encoder import classifier, device, layers
     from utils.training import trainer
 
     names = ["--model-name=x", "--train-langs=x", f"--checkpoint={args.checkpoint}", f"--batch-size={args.batch_size}"]
@@ -82,7 +82,6 @@ def train_once(args: argparse.Namespace) -> dict[str, Any]:
 def predict_once(args: argparse.Namespace) -> dict[str, float]:
     """Evaluate --langs one after the other with Trainer.predict; return what was processed."""
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
-
     from utils.encoder import classifier
 
     registers = list(corpus_load.load_registers(args.corpus))

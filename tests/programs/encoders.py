@@ -25,10 +25,11 @@ import transformers
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from utils.encoder import classifier, cpu, proof
+
 import evaluate
 import finetune
 from utils import corpus_load, download_model, runs
-from utils.encoder import classifier, cpu, proof
 from utils.runs import RunError
 from utils.training import trainer
 

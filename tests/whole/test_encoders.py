@@ -6,9 +6,9 @@ import re
 import encoders
 import pytest
 from conftest import ROOT
+from utils.encoder import cpu, device
 
 from utils import runs
-from utils.encoder import cpu, device
 from utils.runs import RunError
 
 ROW = re.compile(r"^\| ([^|]+) \| ([^|]+ `[^|`]+/[^|`]+`[^|]*) \|$", re.MULTILINE)

@@ -10,9 +10,9 @@ import make_grid
 import numpy as np
 import pytest
 from conftest import FAST, finish, record, run_of, start, weights
+from utils.encoder import environment
 
 from utils import runs
-from utils.encoder import environment
 
 # each would change the weights or end the training, if it were read
 VARIABLES = {
