@@ -6,7 +6,7 @@ import time
 import pytest
 from conftest import finish, result, run_of, start
 
-from utils.training import checkpoints
+from utils import training
 
 COMMAND = [
     "finetune.py", "--model-name=tiny", "--train-langs", "en", "fr", "--num-epochs=6", "--learning-rate=1e-3",
@@ -22,12 +22,13 @@ def undisturbed(shared_project):
 
 
 def no_leftovers(run):
-    return not run.checkpoints.exists() and not list(run.models.glob(".*")) and not list(run.outputs.rglob(".*"))
+    hidden = [path for folder in (run.models, run.outputs) for path in folder.rglob(".*")]
+    return not run.checkpoints.exists() and hidden == [run.outputs / ".lock"]
 
 
 def test_signals_save_and_the_same_command_goes_on(shared_project, undisturbed):
     run, command = run_of(shared_project, "signals", "tiny-en-fr"), [*COMMAND, "--subfolder=signals"]
-    codes = {"SIGTERM": 143, "SIGUSR2": 140, "SIGINT": 130}
+    codes = {"SIGTERM": 143, "SIGUSR2": 140, "SIGINT": 130, "SIGHUP": 129}
     stopped_within_an_epoch = {}
     for name, code in codes.items():
         process = start(shared_project, *command)
@@ -72,7 +73,7 @@ def newest_step(run):
 
 
 def steps_of_an_epoch(run):
-    return checkpoints.steps_per_epoch(checkpoints.load_state(run.checkpoints / f"checkpoint-{newest_step(run)}"))
+    return training.steps_per_epoch(training.load_state(run.checkpoints / f"checkpoint-{newest_step(run)}"))
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ def test_pieces_of_a_checkpoint_and_a_damaged_one_are_passed_over(shared_project
         file.seek(1000)
         file.write(b"damage")
     out = finish(start(shared_project, *command))
-    assert "checkpoint-9999 is not whole" in out and f"{newest.name} is not whole" in out
+    assert "checkpoint-9999 is incomplete" in out and f"{newest.name} is incomplete" in out
     assert result(run) == undisturbed
 
 
