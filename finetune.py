@@ -274,9 +274,11 @@ def main(argv: list[str] | None = None) -> int:
     settings = runs.settings_of(args, list(names), download_model.start_weights(args.checkpoint))
     again = args.overwrite and not runs.started_by_this_job(run)
     if again or not runs.is_finished(run, settings):
-        from utils.model import shortage_explained
+        from utils.model import shortage_explained, tokens_at_once
 
         half, twice = args.batch_size // 2, 2 * args.gradient_accumulation
+        while half % 2 == 0 and half * args.max_length >= tokens_at_once():  # a larger batch is computed in parts
+            half, twice = half // 2, 2 * twice
         remedy = f"--max-length {args.max_length // 2} --overwrite needs less, and is another training"
         if args.batch_size % 2 == 0:
             remedy = f"--batch-size {half} --gradient-accumulation {twice} needs less, and is the same training"

@@ -328,6 +328,7 @@ def test_the_advice_is_right_and_finished_epochs_are_kept(project, write_corpus,
             ["--batch-size=6", "--gradient-accumulation=4"],
             "--batch-size 3 --gradient-accumulation 8 needs less",
         ),
+        (["--max-length=512"], "--batch-size 2 --gradient-accumulation 8"),  # a CPU computes 4 of 512 tokens at once
         (["--batch-size=1"], "--max-length 32 --overwrite needs less, and is another training"),
     ],
 )

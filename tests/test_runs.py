@@ -128,7 +128,7 @@ OLD = {"seed": 1, "langs": ["en", "fr"], "file": "0" * 64, "batch_size": 16, "gr
         ({}, ""),
         ({"batch_size": 4, "gradient_accumulation": 4}, ""),
         ({"batch_size": 8}, "batch_size was 16, is now 8"),
-        ({"batch_size": 8, "gradient_accumulation": 4}, "batch_size was 16, is now 8"),
+        ({"batch_size": 8, "gradient_accumulation": 4}, "is now 8; gradient_accumulation was 1, is now 4"),
         ({"batch_size": 8, "processes": 2}, "processes was 1, is now 2"),  # sums are rounded otherwise
         ({"seed": 2, "langs": ["en"]}, "seed was 1, is now 2; langs was en fr, is now en"),
         ({"file": "1" * 64, "new": None}, "file was 000000000000…, is now 111111111111…"),
