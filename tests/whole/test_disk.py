@@ -58,18 +58,10 @@ def small_disk(shared_project):
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-@pytest.fixture(scope="module")
-def undisturbed(shared_project):
-    """Return what TRAINING gives on the corpus of a test; the corpus is the same in each."""
-    return {}
-
-
-def expected(shared_project, undisturbed, corpus, epochs):
-    if epochs not in undisturbed:
-        command = [*TRAINING, f"--num-epochs={epochs}", f"--subfolder=u{epochs}"]
-        finish(start(shared_project, *command, corpus=corpus))
-        undisturbed[epochs] = result(run_of(shared_project, f"u{epochs}"))
-    return undisturbed[epochs]
+def undisturbed(project, corpus, epochs):
+    """Return what TRAINING gives; the corpus is the same in each test."""
+    finish(start(project, *TRAINING, f"--num-epochs={epochs}", f"--subfolder=u{epochs}", corpus=corpus))
+    return result(run_of(project, f"u{epochs}"))
 
 
 def test_a_disk_that_is_too_small_is_told_before_the_training(shared_project, corpus, small_disk):
@@ -82,7 +74,7 @@ def test_a_disk_that_is_too_small_is_told_before_the_training(shared_project, co
     finish(start(shared_project, *TRAINING, "--num-epochs=3", "--subfolder=small", corpus=corpus))
 
 
-def test_a_disk_that_fills_up_keeps_the_last_checkpoint(shared_project, corpus, small_disk, undisturbed):
+def test_a_disk_that_fills_up_keeps_the_last_checkpoint(shared_project, corpus, small_disk):
     disk = small_disk(shared_project / "models" / "full", 40 * MB)
     command = [*TRAINING, "--num-epochs=40", "--subfolder=full"]
     run = run_of(shared_project, "full")
@@ -98,10 +90,10 @@ def test_a_disk_that_fills_up_keeps_the_last_checkpoint(shared_project, corpus, 
     assert whole and len(whole) == len(list(run.checkpoints.glob("checkpoint-*")))  # no pieces
     (disk / "filler").unlink()
     assert "going on from checkpoint-" in finish(start(shared_project, *command, corpus=corpus))
-    assert result(run) == expected(shared_project, undisturbed, corpus, 40)
+    assert result(run) == undisturbed(shared_project, corpus, 40)
 
 
-def test_a_quota_stops_a_training_in_one_line(shared_project, corpus, undisturbed):
+def test_a_quota_stops_a_training_in_one_line(shared_project, corpus):
     command = [*TRAINING, "--num-epochs=2", "--subfolder=quota"]
     for limit in (100_000, 3 * MB):  # at the weights, at AdamW's means
         with file_limit(limit):
@@ -110,11 +102,11 @@ def test_a_quota_stops_a_training_in_one_line(shared_project, corpus, undisturbe
         assert "models/quota/tiny-en/checkpoints/checkpoint: the disk is full (File too large, " in line
         assert not list((shared_project / "models" / "quota" / "tiny-en" / "checkpoints").glob("checkpoint-*"))
     finish(start(shared_project, *command, corpus=corpus))
-    assert result(run_of(shared_project, "quota")) == expected(shared_project, undisturbed, corpus, 2)
+    assert result(run_of(shared_project, "quota")) == undisturbed(shared_project, corpus, 2)
 
 
-def test_a_quota_stops_an_evaluation_in_one_line_each(shared_project, corpus, undisturbed):
-    expected(shared_project, undisturbed, corpus, 2)
+def test_a_quota_stops_an_evaluation_in_one_line_each(shared_project, corpus):
+    undisturbed(shared_project, corpus, 2)
     command = ["evaluate.py", "--model-name=tiny", "--train-langs=en", "--subfolder=u2", "--eval-lang"]
     finish(start(shared_project, *command, "en", corpus=corpus))
     outputs = run_of(shared_project, "u2").outputs
@@ -151,8 +143,8 @@ def test_a_quota_stops_the_making_of_tiny_in_one_line(project):
     assert [path.name for path in tiny.iterdir() if path.name != ".lock"] == ["tests--sample-corpus"]
 
 
-def test_folders_that_cannot_be_written_to_are_named(shared_project, corpus, small_disk, undisturbed):
-    expected(shared_project, undisturbed, corpus, 2)
+def test_folders_that_cannot_be_written_to_are_named(shared_project, corpus, small_disk):
+    undisturbed(shared_project, corpus, 2)
     outputs = small_disk(shared_project / "outputs" / "ro", MB)
     shutil.copytree(run_of(shared_project, "u2").outputs, outputs / "tiny-en")
     shutil.copytree(run_of(shared_project, "u2").models, run_of(shared_project, "ro").models)
