@@ -20,6 +20,8 @@ sys.path.insert(0, str(ROOT))
 import finetune  # noqa: E402
 from utils import download_model, runs  # noqa: E402
 
+torch.set_num_threads(1)  # two that wait for each other on a busy machine are far slower than one
+
 SAMPLE_CORPUS = ROOT / "tests" / "sample-corpus"
 REGISTERS = {"IN": "information", "OP": "opinion", "LY": "lyrics"}
 SCRIPTS = (

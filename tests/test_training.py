@@ -107,7 +107,7 @@ def test_shuffled_labels_give_chance(root, write_corpus, tiny):
     accuracy = {}
     for name, train_rows in (("right", rows), ("shuffled", shuffled)):
         corpus = write_corpus({"train/en": train_rows, "test/en": sample_rows("test")}, registers)
-        names = [f"--model-name={name}", "--train-langs=en", f"--corpus-path={corpus}"]
+        names = [f"--model-name={name}", "--train-langs=en", f"--corpus-path={corpus}", "--threads=1"]
         learning = ["--num-epochs=20", "--learning-rate=2e-3", "--batch-size=8", "--max-length=128"]
         assert finetune.main([*names, f"--checkpoint={tiny}", *learning]) == 0
         assert evaluate.main([*names, "--eval-lang=en"]) == 0
