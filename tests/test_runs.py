@@ -341,7 +341,12 @@ def test_a_killed_drawing_process_is_told_in_one_line(shared_project):
 
 def bash(project, command, **variables):
     """Run a line of bash in the project's folder, $PYTHON and the corpus at hand; its exit code, and both streams."""
-    of_tests = {"PYTHON": sys.executable, "REGISTER_CORPUS": str(SAMPLE_CORPUS), "HF_HUB_OFFLINE": "1"}
+    of_tests = {
+        "PYTHON": sys.executable,
+        "PYTHONUNBUFFERED": "",
+        "REGISTER_CORPUS": str(SAMPLE_CORPUS),
+        "HF_HUB_OFFLINE": "1",
+    }
     environment = {**os.environ, **of_tests, **variables}
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {command}"], cwd=project, env=environment, capture_output=True, text=True,
