@@ -27,6 +27,7 @@ if __name__ == "__main__":  # before any package is imported
     environment.prepare()
 
 import argparse
+import contextlib
 import csv
 import io
 import logging
@@ -68,6 +69,8 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
     args = options.parse(parser, argv)
     run = options.check_run_arguments(parser, args)
     known = corpus_load.training_languages(args.corpus_path)
+    with contextlib.suppress(RunError):  # a corpus may have test files alone; load_record tells what is wrong
+        known += runs.read_record(run.outputs / "run.json", {"train_langs": [str]}, "")["train_langs"]
     options.read_languages(parser, args, known)
     options.check_names(parser, "--eval-lang", args.eval_lang, options.LANGUAGE, options.LANGUAGE_IS)
     args.eval_lang = list(dict.fromkeys(args.eval_lang))

@@ -9,8 +9,7 @@ import pytest
 from conftest import ROOT, SAMPLE_CORPUS
 from hub import COMMIT, served
 
-from utils import corpus_load, download_model, runs
-from utils.encoder import classifier
+from utils import corpus_load, download_model, model, runs
 from utils.runs import RunError
 
 TEXTS = ["A text, in English.", "Un texte, déjà vu !", "Ещё один текст — здесь.", "  two  blanks\nand a line "]
@@ -81,8 +80,8 @@ def test_a_hub_model_is_fetched_converted_and_loads_offline(with_small, small, c
     assert complete["files"] == {name: runs.sha256_of(folder / name) for name in there - {"complete.json"}}
 
     code = "import sys; sys.modules['sentencepiece'] = None; sys.modules['google.protobuf'] = None\n"
-    code += "import json; from pathlib import Path; from utils.encoder import classifier\n"
-    code += f"print(json.dumps(classifier.load_tokenizer(Path({str(folder)!r}))({TEXTS!r})['input_ids']))"
+    code += "import json; from pathlib import Path; from utils import model\n"
+    code += f"print(json.dumps(model.load_tokenizer(Path({str(folder)!r}))({TEXTS!r})['input_ids']))"
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     loaded = subprocess.run(
         [sys.executable, "-c", code], cwd=with_small, env=environment, capture_output=True, text=True
@@ -140,7 +139,7 @@ def test_tiny_is_the_same_wherever_it_is_made(tiny, tmp_path):
 
 
 def test_tiny_keeps_line_ends_and_knows_both_scripts(tiny):
-    tokenizer = classifier.load_tokenizer(tiny)
+    tokenizer = model.load_tokenizer(tiny)
     for text in ("one\ntwo", "Ночь\nсвет", "déjà"):
         tokens = tokenizer.tokenize(text)
         assert ("⏎" in tokens) == ("\n" in text)
@@ -151,7 +150,7 @@ def test_a_folder_is_its_own_checkpoint_and_may_be_changed(tiny, pretrained):
     assert download_model.find_checkpoint(str(tiny)) == tiny
     assert download_model.find_checkpoint(str(pretrained)) == pretrained  # its config.json is not tiny's any more
     with pytest.raises(RunError):
-        classifier.load_classifier(ROOT, ["A", "B"])
+        model.load_classifier(ROOT, ["A", "B"])
 
 
 def test_the_start_of_a_training_is_known_by_its_weights(tiny, pretrained):
