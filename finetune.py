@@ -147,9 +147,9 @@ def train_run(args: argparse.Namespace, run: Run, names: dict[str, str], setting
             loaded = model.load(checkpoint, registers, args.max_length, precision, learns=True)
     else:
         folder = download_model.find_checkpoint(args.checkpoint)
-        start = download_model.start_of(folder)
         set_seed(args.seed)  # the classifier's first weights are drawn as the model is loaded
         loaded = model.load(folder, registers, args.max_length, args.precision, learns=True)
+        start = download_model.start_of(folder)
         # a model that is trained further has learnt from the languages of both trainings
         loaded.model.config.train_langs = list(dict.fromkeys([*start["start_langs"], *args.train_langs]))
 
@@ -274,9 +274,11 @@ def main(argv: list[str] | None = None) -> int:
     settings = runs.settings_of(args, list(names), download_model.start_weights(args.checkpoint))
     again = args.overwrite and not runs.started_by_this_job(run)
     if again or not runs.is_finished(run, settings):
-        from utils.model import shortage_explained
+        from utils.model import shortage_explained, tokens_at_once
 
         half, twice = args.batch_size // 2, 2 * args.gradient_accumulation
+        while half % 2 == 0 and half * args.max_length >= tokens_at_once():  # a larger batch is computed in parts
+            half, twice = half // 2, 2 * twice
         remedy = f"--max-length {args.max_length // 2} --overwrite needs less, and is another training"
         if args.batch_size % 2 == 0:
             remedy = f"--batch-size {half} --gradient-accumulation {twice} needs less, and is the same training"

@@ -11,12 +11,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import finetune  # noqa: E402
 from utils import download_model, runs  # noqa: E402
+
+torch.set_num_threads(1)  # two that wait for each other on a busy machine are far slower than one
 
 SAMPLE_CORPUS = ROOT / "tests" / "sample-corpus"
 REGISTERS = {"IN": "information", "OP": "opinion", "LY": "lyrics"}
@@ -102,6 +106,14 @@ def pretrained(tiny, tmp_path):
     return folder
 
 
+@pytest.fixture
+def no_dropout(tiny, tmp_path):
+    """Return a copy of the tiny model that leaves nothing out at random."""
+    folder = shutil.copytree(tiny, tmp_path / "no-dropout")
+    change_config(folder, hidden_dropout_prob=0.0)
+    return folder
+
+
 def change_config(folder: Path, **changes: float | None) -> None:
     """Change values of a checkpoint's config.json; None removes."""
     config = json.loads((folder / "config.json").read_text()) | changes
@@ -159,6 +171,16 @@ def result(run: runs.Run) -> tuple[str, list[tuple]]:
     records = json.loads((run.outputs / "train.json").read_text())
     epochs = [(r["epoch"], r["loss"], r["learning_rate"], r["validation"]) for r in records]
     return runs.sha256_of(run.models / "model.safetensors"), epochs
+
+
+def assert_same_training(first: runs.Run, second: runs.Run) -> None:
+    """The same up to the order in which floats are added."""
+    for a, b in zip(epochs(first), epochs(second), strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
+        assert a["validation"]["loss"] == pytest.approx(b["validation"]["loss"], rel=1e-3)
+    ours, others = (load_file(run.models / "model.safetensors") for run in (first, second))
+    for name in ours:
+        torch.testing.assert_close(ours[name], others[name], rtol=0, atol=5e-4)
 
 
 def finish(process: subprocess.Popen, expect: int = 0) -> str:

@@ -13,9 +13,8 @@ from conftest import ROOT, SAMPLE_CORPUS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from utils import corpus_load
+from utils import corpus_load, model
 from utils.corpus_load import CorpusError, load_training_texts, normalise, read_texts
-from utils.encoder import classifier
 
 REGISTERS = ["IN", "OP", "LY"]
 
@@ -178,7 +177,7 @@ def labelled(lang, n, register=None):
 def test_text_register_and_language_never_part(write_corpus, tiny):
     corpus = write_corpus({f"train/{lang}": labelled(lang, n) for lang, n in (("en", 50), ("fr", 31), ("sv", 77))})
     train, validation, _ = split(corpus, ["en", "fr", "sv"])
-    tokenizer = classifier.load_tokenizer(tiny)
+    tokenizer = model.load_tokenizer(tiny)
     for part in (train, validation):
         dataset = corpus_load.to_dataset(part, tokenizer, 64, REGISTERS)
         for text, row in zip(part.itertuples(), dataset, strict=True):
@@ -320,7 +319,7 @@ def test_too_few_texts_to_split_are_an_error(write_corpus):
 def test_the_first_tokens_are_those_of_the_whole_text(tiny, glue, data):
     words = data.draw(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8), min_size=1))
     text = glue.join([" ".join(words), *words] * 6)
-    tokenizer = classifier.load_tokenizer(tiny)
+    tokenizer = model.load_tokenizer(tiny)
     whole = tokenizer(text)["input_ids"]
     for max_length in (8, 32):
         (ids,), (over,) = corpus_load.first_tokens([text], tokenizer, max_length)
@@ -329,7 +328,7 @@ def test_the_first_tokens_are_those_of_the_whole_text(tiny, glue, data):
 
 
 def test_the_first_tokens_are_those_of_the_whole_text_in_the_sample_corpus(tiny):
-    tokenizer = classifier.load_tokenizer(tiny)
+    tokenizer = model.load_tokenizer(tiny)
     registers = corpus_load.load_registers(SAMPLE_CORPUS)
     longest = 0
     for lang in corpus_load.list_languages(SAMPLE_CORPUS, "test"):
@@ -345,7 +344,7 @@ def test_the_first_tokens_are_those_of_the_whole_text_in_the_sample_corpus(tiny)
 
 
 def test_tokens_are_held_compactly(tiny):
-    tokenizer = classifier.load_tokenizer(tiny)
+    tokenizer = model.load_tokenizer(tiny)
     texts = pd.DataFrame({"register": ["IN"] * 1500, "text": ["word " * 600] * 1500})
     dataset = corpus_load.to_dataset(texts, tokenizer, 512, REGISTERS)
     assert np.asarray(dataset["length"]).tolist() == [512] * 1500

@@ -142,11 +142,11 @@ def test_every_command_is_run_or_parsed_by_a_test():
 
 
 def test_the_example_on_new_text_runs(root, tiny, tmp_path):
-    from utils.encoder import classifier
+    from utils import model
 
     folder = tmp_path / "models" / "demo" / "tiny-en-fr"
-    classifier.load_classifier(tiny, ["HI", "JN"]).save_pretrained(folder)
-    classifier.load_tokenizer(tiny).save_pretrained(folder)
+    model.load_classifier(tiny, ["HI", "JN"]).save_pretrained(folder)
+    model.load_tokenizer(tiny).save_pretrained(folder)
     texts = ["Preheat the oven to 180 degrees.", "The minister resigned,\u2028a spokesman said.\x85", "A song."]
     (tmp_path / "texts.txt").write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
     code = next(block for kind, block in BLOCK.findall(README["en"]) if kind == "python")

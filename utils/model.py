@@ -42,7 +42,12 @@ AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 APART = {"fp32": 1e-3, "bf16": 0.1, "fp16": 0.05}  # share of the largest logit by which a padded text's may differ
 TRIED = 200  # tokens of the long one of the two trial texts: beyond a window of attention, which is 128 mostly
 NO_LIMIT = 10**9  # tokens: what a tokenizer without a limit has is above
-ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop")  # as architectures call it
+# what a training leaves out at random, as architectures call it: torch's fused attention has no dropout on a CPU, and
+# other languages gain nothing by it; several processes would wait for the gradients of a layer that one leaves out
+LEFT_OUT = (
+    "attention_probs_dropout_prob", "attention_dropout", "attn_pdrop", "layerdrop", "encoder_layerdrop",
+    "decoder_layerdrop",
+)  # fmt: skip
 AFTER_LAYERS = re.compile(r"pooler|final|project_out")  # of modules that are registered before the layers
 # how torch, its libraries, C++ and the system say that memory has run out; a CPU's is a plain RuntimeError
 SHORTAGE = (
@@ -184,6 +189,8 @@ def load(
     if not fault:
         return Classifier(model, tokenizer, precision)
     remedy = "choose another model"
+    if "no kernel image" in fault:  # of this torch, for a GPU of this age
+        remedy = "install the wheel of torch that this GPU needs (README.md, Slurm cluster)"
     if precision != "fp32" and not trial(model, tokenizer, "fp32", learns=learns):
         if requested == "auto":
             log.warning("%s does not work in %s (%s); fp32 is used", shown(folder), precision, fault)
@@ -241,7 +248,7 @@ def load_classifier(folder: Path, registers: Sequence[str]) -> PreTrainedModel:
             config.use_cache = False  # for writing texts
         if getattr(config, "attention_type", None) == "block_sparse":
             config.attention_type = "original_full"  # else a text's answer depends on the length of those beside it
-        for name in ATTENTION_DROPOUT:  # torch's fused attention has none on a CPU, and other languages gain nothing
+        for name in LEFT_OUT:
             if getattr(config, name, 0):
                 setattr(config, name, 0.0)
         model, loaded = AutoModelForSequenceClassification.from_pretrained(

@@ -50,6 +50,7 @@ LFS_POINTER = b"version https://git-lfs"
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 NO_PERMISSION = (errno.EROFS, errno.EACCES, errno.EPERM)
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # of file systems of clusters that can't lock files
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, *NO_PERMISSION)
 ABANDONED = 24 * 3600  # seconds after which a temporary file is no living process's
 
@@ -275,28 +276,36 @@ def lock(run: Run) -> Iterator[None]:
         return
     from filelock import FileLock, Timeout
 
-    path = run.outputs / ".lock"
+    path, has_locks = run.outputs / ".lock", True
+    held = FileLock(path, fallback_to_soft=False)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        held = FileLock(path)
-        held.acquire(timeout=2)  # who only asks whether it is free holds it for an instant
-    except Timeout:
-        raise RunError(f"{shown(run.outputs)} is being {_holder(run)}; wait until it has finished") from None
-    except OSError as error:
-        raise disk_fault(path, error) or error from error
-    with held:
-        if _lives_elsewhere(run):
-            raise RunError(
-                f"{shown(run.outputs)} is being {_holder(run)}; wait until it has finished (if that process is gone "
-                f"for certain, remove {shown(path)})"
-            )
-        since = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
-        note = {"host": socket.gethostname(), "process": os.getpid(), "slurm_job": slurm_job(), "since": since}
-        path.write_text(json.dumps(note) + "\n", encoding="utf-8")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                held.acquire(timeout=2)  # who only asks whether it is free holds it for an instant
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+                has_locks = False
+            if _note_counts(run, has_locks):
+                raise RunError(
+                    f"{shown(run.outputs)} is being {_holder(run)}; wait until it has finished (if that process is "
+                    f"gone for certain, remove {shown(path)})"
+                )
+            since = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+            note = {"host": socket.gethostname(), "process": os.getpid(), "slurm_job": slurm_job(), "since": since}
+            path.write_text(json.dumps(note) + "\n", encoding="utf-8")
+        except Timeout:
+            raise RunError(f"{shown(run.outputs)} is being {_holder(run)}; wait until it has finished") from None
+        except OSError as error:
+            raise disk_fault(path, error) or error from error
         try:
             yield
         finally:
-            path.write_text("", encoding="utf-8")
+            with contextlib.suppress(OSError):
+                path.write_text("", encoding="utf-8")
+    finally:
+        held.release()
 
 
 def trained_by(run: Run) -> str | None:
@@ -307,12 +316,12 @@ def trained_by(run: Run) -> str | None:
     if not path.is_file():
         return None
     try:
-        with FileLock(path, timeout=0):
-            return _holder(run) if _lives_elsewhere(run) else None
+        with FileLock(path, timeout=0, fallback_to_soft=False):
+            return _holder(run) if _note_counts(run, has_locks=True) else None
     except Timeout:
         return _holder(run)
-    except OSError:  # a folder that can only be read: whoever trains would be told
-        return None
+    except OSError as error:  # else a folder that can only be read: whoever trains would be told
+        return _holder(run) if error.errno in NO_LOCKS and _note_counts(run, has_locks=False) else None
 
 
 def _note(run: Run) -> dict[str, Any]:
@@ -330,11 +339,18 @@ def _holder(run: Run) -> str:
     return f"trained on {note['host']} (process {note['process']}{job}, since {note['since']})"
 
 
-def _lives_elsewhere(run: Run) -> bool:
-    """Tell whether the note in a lock file that is free is that of a job which runs on another machine all the same."""
+def _note_counts(run: Run, has_locks: bool) -> bool:
+    """Tell whether the note in a lock file that is free is that of a job which runs on another machine all the same.
+
+    Where files can't be locked, it counts too where its process lives, or may live on another machine.
+    """
     note = _note(run)
-    if not note or note["host"] == socket.gethostname() or note["slurm_job"] in (None, slurm_job()):
+    if not note or (note["slurm_job"] and note["slurm_job"] == slurm_job()):
         return False
+    if note["host"] == socket.gethostname():
+        return not has_locks and Path(f"/proc/{note['process']}").exists()
+    if note["slurm_job"] is None:
+        return not has_locks
     command = ["squeue", "--noheader", "--format=%T", f"--jobs={note['slurm_job']}"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -90,7 +90,8 @@ class ShuffledSampler(torch.utils.data.Sampler):
 
 def with_filling(texts: Dataset) -> Dataset:
     """Return the texts and, last, one that does not count: accelerate would fill the last batch with real ones."""
-    filling = {"input_ids": [texts[0]["input_ids"].tolist()[:1]], "labels": [IGNORED], "length": [1], "over": [False]}
+    ids = texts[0]["input_ids"].tolist()[:16]  # a process may have nothing else, and CANINE needs four
+    filling = {"input_ids": [ids], "labels": [IGNORED], "length": [len(ids)], "over": [False]}
     last = Dataset.from_dict(filling, features=texts.features).with_format("torch")
     return concatenate_datasets([texts, last])
 

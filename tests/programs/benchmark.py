@@ -5,7 +5,7 @@
     python tests/programs/benchmark.py grid
     python tests/programs/benchmark.py start
 
-train     ours      utils/training/trainer.py with all that finetune.py adds; validation and saving not counted
+train     ours      utils/training.py with all that finetune.py adds; validation and saving not counted
           random    transformers.Trainer as its documentation shows it: random batches, each padded to its longest text
           padded    the same, every text padded to --max-length
 evaluate  ours      evaluate.py, one process for all languages; start, loading and writing counted, in all three

@@ -12,12 +12,11 @@ from typing import Any
 from utils import corpus_load, runs
 
 
-def encoder_flops(model: Any, lengths: list[int], training: bool) -> float:
+def encoder_flops(classifier: Any, lengths: list[int], per_weight: int) -> float:
     """Return the operations that real tokens need in the encoder: products with its weights, and attention."""
-    config = model.config
-    n_weights = sum(parameter.numel() for parameter in model.base_model.encoder.parameters())
-    per_weight, per_pair = (6, 12) if training else (2, 4)
-    attention = per_pair * config.num_hidden_layers * config.hidden_size * sum(length**2 for length in lengths)
+    config = classifier.config
+    n_weights = sum(parameter.numel() for parameter in classifier.base_model.encoder.parameters())
+    attention = 2 * per_weight * config.num_hidden_layers * config.hidden_size * sum(length**2 for length in lengths)
     return per_weight * n_weights * sum(lengths) + attention
 
 
@@ -26,32 +25,31 @@ def train_once(args: argparse.Namespace) -> dict[str, Any]:
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
 
     import finetune
-    from utils.encoder import classifier, device, layers
-    from utils.training import trainer
+    from utils import model, training
 
     names = ["--model-name=x", "--train-langs=x", f"--checkpoint={args.checkpoint}", f"--batch-size={args.batch_size}"]
     settings, _ = finetune.parse_args([*names, f"--learning-rate={args.learning_rate}", *args.rest])
     registers = list(corpus_load.load_registers(args.corpus))
     texts = corpus_load.read_texts(args.corpus, "train", args.langs[0], registers)
-    tokenizer = classifier.load_tokenizer(args.checkpoint)
+    tokenizer = model.load_tokenizer(args.checkpoint)
     set_seed(1)
     if args.way == "ours":
-        device.keep_freed_memory()
-    model = classifier.load_classifier(args.checkpoint, registers)
+        model.use_device(args.threads)
+    classifier = model.load_classifier(args.checkpoint, registers)
     dataset = corpus_load.to_dataset(texts, tokenizer, args.max_length, registers)
     n_validation = max(round(settings.validation_size / (1 - settings.validation_size) * len(texts)), 2)
     test = corpus_load.read_texts(args.corpus, "test", args.langs[0], registers)
     validation = corpus_load.to_dataset(test[:n_validation], tokenizer, args.max_length, registers)
     lengths = dataset["length"][:].tolist()
-    found = {"texts": len(texts), "flops": encoder_flops(model, lengths, training=True), "precision": "fp32"}
+    found = {"texts": len(texts), "flops": encoder_flops(classifier, lengths, per_weight=6), "precision": "fp32"}
     with tempfile.TemporaryDirectory() as folder:
         if args.way == "ours":
             run = runs.Run("x", Path(folder) / "outputs", Path(folder) / "models")
-            layers.freeze(model, settings.frozen_layers)
-            precision = device.choose_precision(settings.precision)
-            settings.num_epochs = args.num_epochs
-            loaded = classifier.Classifier(model, tokenizer, precision)
-            trainer.train(run, loaded, dataset, validation, settings, resume_from=None)
+            model.freeze(classifier, settings.frozen_layers)
+            precision = model.choose_precision(settings.precision)
+            settings.num_epochs, settings.max_length = args.num_epochs, args.max_length
+            loaded = model.Classifier(classifier, tokenizer, precision)
+            training.train(run, loaded, dataset, validation, settings, resume_from=None)
             epochs = json.loads((run.outputs / "train.json").read_text())
             share = sum(e["validation_seconds"] for e in epochs) / sum(e["seconds"] for e in epochs)
             share *= n_validation / len(validation)
@@ -65,7 +63,7 @@ def train_once(args: argparse.Namespace) -> dict[str, Any]:
             save_strategy="no", logging_strategy="epoch", disable_tqdm=True, report_to=[],
         )  # fmt: skip
         reference = Trainer(
-            model=model, args=arguments, train_dataset=dataset.select_columns(["input_ids", "labels"]),
+            model=classifier, args=arguments, train_dataset=dataset.select_columns(["input_ids", "labels"]),
             eval_dataset=validation.select_columns(["input_ids", "labels"]),
             data_collator=DataCollatorWithPadding(tokenizer, padding=padding, max_length=args.max_length),
         )  # fmt: skip
@@ -83,16 +81,16 @@ def predict_once(args: argparse.Namespace) -> dict[str, float]:
     """Evaluate --langs one after the other with Trainer.predict; return what was processed."""
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
-    from utils.encoder import classifier
+    from utils import model
 
     registers = list(corpus_load.load_registers(args.corpus))
-    tokenizer = classifier.load_tokenizer(args.checkpoint)
-    model = classifier.load_classifier(args.checkpoint, registers)
+    tokenizer = model.load_tokenizer(args.checkpoint)
+    classifier = model.load_classifier(args.checkpoint, registers)
     padding = "max_length" if args.way == "process" else True
     lengths = []
     with tempfile.TemporaryDirectory() as folder:
         predictor = Trainer(
-            model=model,
+            model=classifier,
             args=TrainingArguments(output_dir=folder, per_device_eval_batch_size=32, disable_tqdm=True, report_to=[]),
             data_collator=DataCollatorWithPadding(tokenizer, padding=padding, max_length=args.max_length),
         )
@@ -101,7 +99,7 @@ def predict_once(args: argparse.Namespace) -> dict[str, float]:
             dataset = corpus_load.to_dataset(texts, tokenizer, args.max_length, registers)
             predictor.predict(dataset.select_columns(["input_ids", "labels"]))
             lengths += dataset["length"][:].tolist()
-    return {"texts": len(lengths), "flops": encoder_flops(model, lengths, training=False)}
+    return {"texts": len(lengths), "flops": encoder_flops(classifier, lengths, per_weight=2)}
 
 
 def peak_once(_: argparse.Namespace) -> dict[str, float]:

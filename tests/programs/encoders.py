@@ -1,7 +1,6 @@
 """The table of encoders in the READMEs: each architecture, with random weights, goes through the whole chain.
 
-    python tests/programs/encoders.py         prints the table, English or with --lang fr French
-    python tests/programs/encoders.py logits  our attention of a CPU against the model's own
+    python tests/programs/encoders.py [--lang fr] [--encoders BERT XLM-R]
 
 Each is made as small as it can be, from a config of its own, with the tokenizer of `tiny`: no checkpoint is fetched, so
 that what is shown is the architecture, in this version of transformers, and not a checkpoint that somebody published.
@@ -25,15 +24,13 @@ import transformers
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+
 import evaluate
 import finetune
-from utils import corpus_load, download_model, runs
-from utils.encoder import classifier, cpu, proof
+from utils import corpus_load, download_model, model, runs, training
 from utils.runs import RunError
-from utils.training import trainer
 
 SAMPLE_CORPUS = ROOT / "tests" / "sample-corpus"
-PRECISIONS = ("fp32", "bf16")
 LAYERS = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 POSITIONS = {"max_position_embeddings": 514}  # RoBERTa's family: 512, from after the padding's
 DECODER = {**LAYERS, "num_key_value_heads": 2, "head_dim": 8}
@@ -105,7 +102,7 @@ def make(name: str, folder: Path) -> Path:
     if name == "CANINE":
         tokenizer: Any = transformers.CanineTokenizer()
     else:
-        tokenizer = classifier.load_tokenizer(download_model.find_checkpoint("./tests/sample-corpus"))
+        tokenizer = model.load_tokenizer(download_model.find_checkpoint("./tests/sample-corpus"))
         special = {"pad": "pad", "cls": "cls", "sep": "sep", "bos": "cls", "eos": "sep", "decoder_start": "pad"}
         options |= {f"{key}_token_id": getattr(tokenizer, f"{token}_token_id") for key, token in special.items()}
         options["vocab_size"] = len(tokenizer)
@@ -144,13 +141,13 @@ def go_through(name: str, root: Path, corpus: Path) -> str:
     """
     runs.ROOT = root
     run = ["--model-name=x", "--train-langs=en", f"--corpus-path={corpus}", "--threads=1"]
-    training = [*run, f"--checkpoint={make(name, root / 'checkpoint')}", "--num-epochs=2", "--max-length=64"]
-    training += ["--batch-size=8", "--learning-rate=1e-3"]
-    assert finetune.main(training) == 0
+    command = [*run, f"--checkpoint={make(name, root / 'checkpoint')}", "--num-epochs=2", "--max-length=64"]
+    command += ["--batch-size=8", "--learning-rate=1e-3"]
+    assert finetune.main(command) == 0
     undisturbed, resumed = runs.run_paths("x", ["en"]), runs.run_paths("x", ["en"], "killed")
-    training.append("--subfolder=killed")
-    assert kill_after_an_epoch(training) == -signal.SIGKILL and any(resumed.checkpoints.glob("checkpoint-*"))
-    assert finetune.main(training) == 0
+    command.append("--subfolder=killed")
+    assert kill_after_an_epoch(command) == -signal.SIGKILL and any(resumed.checkpoints.glob("checkpoint-*"))
+    assert finetune.main(command) == 0
     weights = [runs.sha256_of(found.models / "model.safetensors") for found in (undisturbed, resumed)]
     assert weights[0] == weights[1], "the training that was killed ends with other weights"
     assert evaluate.main([*run, "--eval-lang=en"]) == 0 and undisturbed.predictions("en").is_file()
@@ -162,57 +159,17 @@ def go_through(name: str, root: Path, corpus: Path) -> str:
     return json.loads((undisturbed.outputs / "run.json").read_text())["precision"]
 
 
-def kill_after_an_epoch(training: list[str]) -> int:
+def kill_after_an_epoch(command: list[str]) -> int:
     """Train in a process that is killed as soon as its first checkpoint is whole; return its exit code."""
     process = os.fork()  # of this one, which has imported all that takes long
     if not process:
         try:
-            seal = trainer.seal_checkpoint
-            trainer.seal_checkpoint = lambda folder: (seal(folder), os.kill(os.getpid(), signal.SIGKILL))
-            finetune.main(training)
+            complete = training.complete
+            training.complete = lambda folder: (complete(folder), os.kill(os.getpid(), signal.SIGKILL))
+            finetune.main(command)
         finally:
             os._exit(1)
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-
-
-# ---- logits ----
-
-
-def differences(name: str, folder: Path, n_batches: int) -> tuple[dict[str, float], int] | None:
-    """Compare our attention with the model's own eager attention, on padded batches of unlike lengths.
-
-    Returns for each precision the largest difference of two logits, as a share of the largest logit, and the number of
-    logits that are not finite; None where the model keeps its own attention, or does not work.
-    """
-    tokenizer = classifier.load_tokenizer(make(name, folder))
-    model = classifier.load_classifier(folder, list("ABCDEFGH")).eval()
-    for weight in model.parameters():
-        weight.data *= 4 if weight.ndim == 2 else 1  # at first, weights are so small that attention hardly matters
-    largest = {precision: 0.0 for precision in PRECISIONS if not proof.fault(model, tokenizer, precision)}
-    if not largest:
-        return None
-    with cpu.used_in(model, classifier.trial_texts(model, tokenizer)):
-        if model.config._attn_implementation != cpu.NAME:
-            return None
-    not_finite, generator = 0, torch.Generator().manual_seed(0)
-    special = {tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.sep_token_id, tokenizer.cls_token_id}
-    for _ in range(n_batches):
-        lengths = [int(torch.randint(1, longest, (), generator=generator)) for longest in (200, 60, 8)]
-        input_ids = torch.randint(
-            max(number or 0 for number in special) + 1, 4000, (3, max(lengths)), generator=generator
-        )
-        mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
-        batch = {"input_ids": input_ids.masked_fill(~mask, tokenizer.pad_token_id), "attention_mask": mask.long()}
-        with torch.inference_mode():
-            for precision in largest:
-                answers = []
-                for attention in ("eager", cpu.NAME):
-                    model.set_attn_implementation(attention)
-                    answers.append(classifier.answer(model, batch, precision))
-                own, ours = answers
-                not_finite += int((~ours.isfinite()).sum())
-                largest[precision] = max(largest[precision], float((own - ours).abs().max() / own.abs().max()))
-    return largest, not_finite
 
 
 # ---- the table ----
@@ -228,38 +185,24 @@ WORKS = {"en": {"bf16": "yes", "fp32": "in fp32 only"}, "fr": {"bf16": "oui", "f
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=("table", "logits"), default="table")
     parser.add_argument("--lang", choices=("en", "fr"), default="en", help="language of the table")
     parser.add_argument("--encoders", nargs="+", choices=ENCODERS, default=list(ENCODERS), metavar="NAME")
-    parser.add_argument("--batches", type=int, default=20, metavar="N", help="of logits compared per architecture")
     args = parser.parse_args(argv)
     logging.getLogger("datasets").setLevel(logging.ERROR)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         corpus = write_corpus(Path(folder) / "corpus")
-        if args.what == "logits":
-            print_row("architecture", *PRECISIONS, "nan")
-            print("|---" * 4 + "|")
         rows: dict[str, list[str]] = {}
         for number, name in enumerate(args.encoders):
-            root = Path(folder) / str(number)
-            if args.what == "logits":
-                found = differences(name, root, args.batches)
-                cells = ["its own"] * 3
-                if found:
-                    cells = [*(f"{found[0][p]:.1e}" if p in found[0] else "" for p in PRECISIONS), str(found[1])]
-                print_row(name, *cells)
-            else:
-                try:
-                    works = WORKS[args.lang][go_through(name, root, corpus)]
-                except RunError as error:
-                    works = f"{REFUSED[args.lang]} `{told(error)}`"
-                rows.setdefault(works, []).append(shown(name))
-    if args.what == "table":
-        print_row(*HEADINGS[args.lang])
-        print("|---|---|")
-        for works, names in rows.items():
-            print_row(works, BETWEEN.join(names))
+            try:
+                works = WORKS[args.lang][go_through(name, Path(folder) / str(number), corpus)]
+            except RunError as error:
+                works = f"{REFUSED[args.lang]} `{told(error)}`"
+            rows.setdefault(works, []).append(shown(name))
+    print_row(*HEADINGS[args.lang])
+    print("|---|---|")
+    for works, names in rows.items():
+        print_row(works, BETWEEN.join(names))
     return 0
 
 
