@@ -42,7 +42,9 @@ hash_file = functools.cache(corpus_load.hash_file)  # each file once for the who
 def parse_args(argv: list[str]) -> argparse.Namespace:
     kind, *argv = argv
     end = argv.index("--") if "--" in argv else len(argv)
-    parser = argparse.ArgumentParser(prog=f"submit_{kind}_jobs.sh", usage=argparse.SUPPRESS, exit_on_error=False)
+    parser = argparse.ArgumentParser(
+        prog=f"submit_{kind}_jobs.sh", usage=argparse.SUPPRESS, exit_on_error=False, allow_abbrev=False
+    )
     for option in ("--models", "--langs", "--eval-lang", "--eval-langs"):
         parser.add_argument(option, nargs="+", default=[])
     parser.add_argument("--subfolder", default="")
@@ -138,7 +140,10 @@ def why_left_out(kind: str, entry: dict[str, Any], job: dict[str, str] | None, t
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(sys.argv[1:] if argv is None else argv)
-    jobs = [dict(zip(COLUMNS, line.split("\t"), strict=False)) for line in sys.stdin]
+    lines = sys.stdin.read().splitlines()
+    if lines and lines[0].startswith("squeue does not"):
+        raise RunError(f"{lines[0]}; try again later")
+    jobs = [dict(zip(COLUMNS, line.split("\t"), strict=False)) for line in lines]
     # those that were submitted here; of several with one name, the first counts
     queue = {job["name"]: job for job in reversed(jobs) if os.path.realpath(job.get("folder", "/")) == str(runs.ROOT)}
     problems: dict[str, int] = {}  # message -> exit code
@@ -146,8 +151,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.status and not problems:
         return show_status(grid, queue)
 
-    to_do: list[str] = []
-    left_out: dict[str, str] = {}  # name -> why
+    why_not: dict[str, str] = {}  # name of a job -> why it is left out; "" if it is to be begun
     try:
         if grid:
             check_files(args, grid, problems)
@@ -156,14 +160,11 @@ def main(argv: list[str] | None = None) -> int:
     for entry, kind in itertools.product(grid, args.kinds):
         name, train = f"{kind}-{entry['name']}", f"train-{entry['name']}"
         try:
-            why = why_left_out(kind, entry, queue.get(name), trained_soon=train in queue or train in to_do)
+            why = why_left_out(kind, entry, queue.get(name), train in queue or why_not.get(train) == "")
         except RunError as error:
             problems[str(error)] = 1
             continue
-        if why:
-            left_out[name] = why
-        else:
-            to_do.append(name)
+        why_not[name] = why
         if why == "not trained yet" and entry["eval"].model_name not in download_model.known_checkpoints():
             problems[f"--models: {entry['eval'].model_name} is neither a known nor a trained model"] = 2
         if (kind, why) == ("train", "done already") and not args.dry_run:
@@ -171,85 +172,71 @@ def main(argv: list[str] | None = None) -> int:
     if problems:
         print(*map(runs.one_line, problems), "nothing was submitted", sep="\n", file=sys.stderr)
         return max(problems.values())
-    for name, why in left_out.items():
-        print(f"{name}: {why}", file=sys.stderr)
+    for name, why in why_not.items():
+        if why:
+            print(f"{name}: {why}", file=sys.stderr)
     for variable in ("models", "langs", "options", "eval_options"):
         print(f"{variable}=({shlex.join(vars(args)[variable])})")
     print(f"subfolder={args.subfolder} here={args.local or ''} dry_run={args.dry_run or ''}")
-    print(f"to_do=({' '.join(f'[{name}]=yes' for name in to_do)})")
-    print(f"not_done=({' '.join(name for name, why in left_out.items() if why == 'not trained yet')})")
-    numbers = {name: queue[name]["number"] for name in (f"train-{entry['name']}" for entry in grid) if name in queue}
-    print(f"job=({' '.join(f'[{name}]={number}' for name, number in numbers.items())})")
+    print(f"to_do=({' '.join(f'[{name}]=yes' for name, why in why_not.items() if not why)})")
+    print(f"not_done=({' '.join(name for name, why in why_not.items() if why == 'not trained yet')})")
+    names = [f"train-{entry['name']}" for entry in grid]
+    print(f"job=({' '.join(f'[{name}]=' + queue[name]['number'] for name in names if name in queue)})")
     return 0
 
 
-# ---- the table ----
-
-
 def show_status(grid: list[dict[str, Any]], queue: dict[str, dict[str, str]]) -> int:
-    """Print a row per run, and below the table why what is damaged or has stopped is not further.
-
-    Return 1 if a run's record is damaged, else 0.
-    """
-    rows, reasons, damaged = [("run", "training", "evaluation")], [], 0
+    """Print a row per run, and below the table why a run is damaged or has stopped; return 1 if one is damaged."""
+    rows, reasons, damaged = [["run", "training", "evaluation"]], [], 0
     for entry in grid:
-        cells = []
-        for kind, describe in (("train", training), ("eval", evaluation)):
+        rows.append([entry["name"]])
+        for kind in ("train", "eval"):
             log = entry["run"].outputs / f"{kind}.txt"
             lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
             lines = [line for line in lines if line.strip() and not line.startswith("srun: ")]  # of its own end
             try:
-                cell, why = describe(entry, queue.get(f"{kind}-{entry['name']}"), lines[-1][:150] if lines else "")
+                job = queue.get(f"{kind}-{entry['name']}")
+                cell, why = describe(kind, entry, job, lines[-1][:150] if lines else "")
             except RunError as error:
                 cell, why, damaged = "damaged", str(error), 1
-            cells.append(cell)
+            rows[-1].append(cell)
             reasons += [runs.one_line(f"{kind}-{entry['name']}: {why}")] if why else []
-        rows.append((entry["name"], *cells))
     widths = [max(len(row[column]) for row in rows) for column in range(2)]
-    for row in rows:
-        print(f"{row[0]:{widths[0]}}  {row[1]:{widths[1]}}  {row[2]}")
+    for name, *cells in rows:
+        print(f"{name:{widths[0]}}  {cells[0]:{widths[1]}}  {cells[1]}")
     if reasons:
         print("", *reasons, sep="\n")
     return damaged
 
 
-def training(entry: dict[str, Any], job: dict[str, str] | None, log: str) -> tuple[str, str]:
-    """Return how far a training is, and why it is not further; log: its last line."""
-    run, epochs = entry["run"], []
-    if (run.outputs / "train.json").is_file():
-        epochs = runs.read_record(run.outputs / "train.json", [{"epoch": int}], runs.RETRAIN)
-    now = f"epoch {epochs[-1]['epoch'] + 1 if epochs else 1}"
+def describe(kind: str, entry: dict[str, Any], job: dict[str, str] | None, log: str) -> tuple[str, str]:
+    """Return how far a training or evaluation is, and why it is not further; log: the last line of its log."""
+    run, langs = entry["run"], entry["eval"].eval_lang
+    if kind == "train":
+        is_begun = (run.outputs / "train.json").is_file()
+        epochs = runs.read_record(run.outputs / "train.json", [{"epoch": int}], runs.RETRAIN) if is_begun else []
+        now = f"epoch {epochs[-1]['epoch'] + 1 if epochs else 1}"
+    else:
+        n_done = sum(run.scores(lang).is_file() for lang in langs)
+        now = f"{n_done} of {len(langs)} languages"
     if job:
-        return in_queue(job, now), ""
-    if (run.outputs / "run.json").is_file():
+        is_running = job["state"] == "RUNNING"
+        words = f"running {job['time_used']}, {now}" if is_running else f"{job['state'].lower()} ({job['reason']})"
+        again = f", requeued {job['restarts']} times" if job["restarts"] != "0" else ""
+        return f"{words}{again} (job {job['number']})", ""
+    if kind == "eval" and n_done:
+        return now, log if n_done < len(langs) else ""
+    if kind == "train" and (run.outputs / "run.json").is_file():
         record = runs.read_record(run.outputs / "run.json", RECORD, runs.RETRAIN)
         runs.check_names(entry["eval"], run, record)
         score = f"{100 * record['validation']['macro_f1']:.1f}"
         why = metrics.NOTHING_LEARNT if record.get("beats_largest_register") is False else ""
         return f"trained, {record['epochs']} epochs, validation macro-F1 {score}", why
-    if trainer := runs.trained_by(run):
+    if kind == "train" and (trainer := runs.trained_by(run)):
         return f"{now}, {trainer}", ""
-    if any(run.checkpoints.glob("checkpoint-*")):
+    if kind == "train" and any(run.checkpoints.glob("checkpoint-*")):
         return f"interrupted in {now}", log
     return "failed" if log else "not submitted", log
-
-
-def evaluation(entry: dict[str, Any], job: dict[str, str] | None, log: str) -> tuple[str, str]:
-    """Return how far an evaluation is, and why it is not further; log: its last line."""
-    langs = entry["eval"].eval_lang
-    n_done = sum(entry["run"].scores(lang).is_file() for lang in langs)
-    done = f"{n_done} of {len(langs)} languages"
-    if job:
-        return in_queue(job, done), ""
-    return done if n_done else "failed" if log else "not submitted", log if n_done < len(langs) else ""
-
-
-def in_queue(job: dict[str, str], progress: str) -> str:
-    """Return a queued or running job in words: `running 2:13:01, epoch 4, requeued 2 times (job 17)`."""
-    is_running = job["state"] == "RUNNING"
-    words = f"running {job['time_used']}, {progress}" if is_running else f"{job['state'].lower()} ({job['reason']})"
-    again = f", requeued {job['restarts']} times" if job["restarts"] != "0" else ""
-    return f"{words}{again} (job {job['number']})"
 
 
 if __name__ == "__main__":

@@ -19,9 +19,9 @@ check_grid() { # KIND WORDS…
     fi
     source utils/load_env.sh
     if [[ $words != *" --local "* ]] && command -v squeue > /dev/null; then # a tab lets a column have its full length
-        queue=$(squeue --me --noheader \
+        queue=$(squeue --me --noheader 2>&1 \
             --Format=$'Name:\t,JobID:\t,State:\t,Reason:\t,TimeUsed:\t,RestartCnt:\t,WorkDir:\t') ||
-            stop "squeue does not list your jobs; try again later"
+            queue="squeue does not list your jobs: ${queue##*$'\n'}"
     fi
     # shellcheck disable=SC2154 # the variables of the submit scripts
     check=(python utils/cluster/grid.py "$1" --models "${models[@]}" --langs "${langs[@]}" --subfolder="$subfolder"
