@@ -1,5 +1,6 @@
 """Hostile names: refused in one line or taken literally, never run, never written elsewhere, escaped where shown."""
 
+import io
 import itertools
 import logging
 import os
@@ -16,7 +17,7 @@ import evaluate
 import finetune
 import post_eval
 from utils import options, results, runs
-from utils.cluster import grid, status, submit
+from utils.cluster import grid
 
 pytest_plugins = ["damage"]
 
@@ -53,8 +54,9 @@ def said(copy, capsys, caplog, monkeypatch):
 
 
 @pytest.fixture
-def said_by(capsys, caplog):
+def said_by(capsys, caplog, monkeypatch):
     """Return a function that runs a main as from a terminal, and gives its exit code and all that it said."""
+    monkeypatch.setattr("sys.stdin", io.StringIO())  # no job in Slurm's queue
 
     def said_by(main, *argv):
         caplog.clear()
@@ -160,7 +162,7 @@ def test_a_grid_with_names_that_can_be_none_is_wrong_use(said, asked, option):
             continue
         given = {"--models": "tiny", "--langs": "en", "--subfolder": "new"} | {option: value}
         words = [f"{name}={text}" for name, text in given.items()]
-        code, line = said(submit.main, "train", *words, "--then-evaluate", "--local", asked)
+        code, line = said(grid.main, "train", *words, "--then-evaluate", "--local", asked)
         assert code == 2, (value, line)
 
 
@@ -297,8 +299,8 @@ def test_two_readings_are_refused_by_all_that_read_a_mix(hyphens, tiny, said_by,
     for main, words in (
         (finetune.main, tiny_args(tiny, "a-b-c")),
         (evaluate.main, ["--model-name=tiny", "--train-langs=a-b-c", "--eval-lang=a"]),
-        (submit.main, ["train", "--models=tiny", "--langs=a-b-c", "--local", "--dry-run"]),
-        (submit.main, ["train", "--models=tiny", "--langs=a-b-c", "--local", "--status"]),
+        (grid.main, ["train", "--models=tiny", "--langs=a-b-c", "--eval-langs=a", "--local", "--dry-run"]),
+        (grid.main, ["train", "--models=tiny", "--langs=a-b-c", "--eval-langs=a", "--local", "--status"]),
     ):
         code, text = said_by(main, *words)
         assert code == 2 and expected in text, text
@@ -321,20 +323,17 @@ def test_two_lists_of_one_name_are_never_one_run(hyphens, tiny, said_by, monkeyp
 
 
 def test_status_and_plan_know_two_lists_of_one_name_apart(hyphens, tiny, said_by, monkeypatch):
-    for module in (grid, status, submit):
-        monkeypatch.setattr(module, "ROOT", runs.ROOT)
-    (runs.ROOT / "run_eval.sh").write_text('eval_langs=("pt" "zh-CN")\n')
-    grid.eval_langs.cache_clear()
     assert finetune.main(tiny_args(tiny, "pt", "br")) == 0
-    words = ["--models=tiny", "--langs", "pt-br", "zh-CN", "--local"]
-    code, text = said_by(submit.main, "train", *words, "--status")
+    words = ["--models=tiny", "--langs", "pt-br", "zh-CN", "--local", "--eval-langs", "pt", "zh-CN"]
+    code, text = said_by(grid.main, "train", *words, "--status")
     assert code == 1 and "expected the run of tiny on pt-br, found that of tiny on pt br" in text, text
     for kind in ("train", "eval"):
-        code, text = said_by(submit.main, kind, *words, "--dry-run")
+        code, text = said_by(grid.main, kind, *words, "--dry-run")
         assert code == 1 and "pt br" in text and text.endswith("nothing was submitted"), text
-    code, text = said_by(submit.main, "train", "--models=tiny", "--langs=zh-CN-pt", "--local", "--dry-run")
-    assert code == 0 and "run_train.sh tiny zh-CN-pt" in text, text
-    grid.eval_langs.cache_clear()
+    code, text = said_by(
+        grid.main, "train", "--models=tiny", "--langs=zh-CN-pt", "--local", "--eval-langs=pt", "--dry-run"
+    )
+    assert code == 0 and "to_do=([train-tiny-zh-CN-pt]=yes)" in text, text
 
 
 def test_two_lists_of_one_name_are_never_one_row(hyphens, tiny, said_by):

@@ -107,8 +107,10 @@ def check_files(args: argparse.Namespace, grid: list[dict[str, Any]], problems: 
         checkpoints = {entry["train"].model_name: entry["train"].checkpoint for entry in grid}
         missing = {name: where for name, where in checkpoints.items() if not download_model.folder_at_hand(where)}
         if missing and not args.local:  # on this machine, finetune.py fetches it
-            what = f"{', '.join(missing.values())} must be fetched first, for nodes without internet"
-            problems[f"models/pretrained: {what}; type: python utils/download_model.py {' '.join(missing)}"] = 1
+            problems[
+                f"models/pretrained: {', '.join(missing.values())} must be fetched first, for nodes without internet; "
+                f"type: python utils/download_model.py {' '.join(missing)}"
+            ] = 1
     for split, langs, change in needed:
         if absent := sorted(set(langs) - set(corpus_load.list_languages(corpus, split))):
             problems[f"{corpus}/corpus/{split}: there is no LANG.tsv for {' '.join(absent)}; change {change}"] = 1
