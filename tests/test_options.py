@@ -326,7 +326,7 @@ def test_status_and_plan_know_two_lists_of_one_name_apart(hyphens, tiny, said_by
     assert finetune.main(tiny_args(tiny, "pt", "br")) == 0
     words = ["--models=tiny", "--langs", "pt-br", "zh-CN", "--local", "--eval-langs", "pt", "zh-CN"]
     code, text = said_by(grid.main, "train", *words, "--status")
-    assert code == 1 and "expected the run of tiny on pt-br, found that of tiny on pt br" in text, text
+    assert code == 1 and "holds the run of tiny on pt br, not that of tiny on pt-br" in text, text
     for kind in ("train", "eval"):
         code, text = said_by(grid.main, kind, *words, "--dry-run")
         assert code == 1 and "pt br" in text and text.endswith("nothing was submitted"), text
