@@ -144,7 +144,7 @@ def test_without_progress_it_is_requeued_three_times_and_no_more(grid):
     number = grid.jobs("train")["en"]
     wait_until("its end", lambda: grid.cluster.job(number)["JobState"] == "FAILED", 180)
     assert grid.cluster.job(number)["Restarts"] == "3"
-    assert "4 turns have saved nothing" in grid.log("en").splitlines()[-1]
+    assert "after 3 requeues this turn has saved nothing" in grid.log("en").splitlines()[-1]
     grid.wait(60)
 
 

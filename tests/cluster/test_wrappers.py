@@ -338,16 +338,16 @@ def test_a_job_submitted_within_a_step_is_a_job(slurm, batch_script):
 
 @pytest.mark.parametrize("option", ["", "--subfolder seed1", "--subfolder=seed1"])
 def test_only_what_the_run_itself_has_saved_is_progress(slurm, batch_script, option):
-    def turn(folder):
+    def turn(folder, requeues):
         checkpoint = f"models/{folder}/checkpoints/$$"
         step = f"mkdir -p {checkpoint}; touch {checkpoint}/hashes.json; exit 75"
-        return slurm(batch_script, "tiny", "sv", *option.split(), step=step)
+        return slurm(batch_script, "tiny", "sv", *option.split(), step=step, SLURM_RESTART_COUNT=str(requeues))
 
-    for _ in range(5):
-        assert "scontrol requeue 17" in turn("seed1/tiny-sv" if option else "tiny-sv")[2]
-    turns = [turn("seed2/tiny-sv") for _ in range(4)]
+    for requeues in (0, 3, 50):
+        assert "scontrol requeue 17" in turn("seed1/tiny-sv" if option else "tiny-sv", requeues)[2]
+    turns = [turn("seed2/tiny-sv", requeues) for requeues in range(4)]
     assert ["scontrol requeue 17" in calls for _, _, calls in turns] == [True, True, True, False]
-    assert turns[3][0] == 1 and "4 turns have saved nothing" in turns[3][1]
+    assert turns[3][0] == 1 and "after 3 requeues this turn has saved nothing" in turns[3][1]
 
 
 def test_a_job_makes_no_environment(project, slurm, batch_script):

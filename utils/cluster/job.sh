@@ -30,11 +30,11 @@ run=$1-$2 # its folder
 if [[ " ${*:3}" =~ " --su"[a-z]*[=\ ]([^ ]+) ]]; then run=${BASH_REMATCH[1]}/$run; fi # --subfolder
 source utils/load_env.sh
 
-most_turns=3 # one after the other that have saved nothing
+most_requeues=3 # of a job whose last turn has saved nothing
 
-# Run COMMAND… as the work of the run, and leave with its exit code.
+# Run a command as the work of the run, and leave with its exit code.
 run_python() { # COMMAND…
-    local before reason status=1 step turns=outputs/.turns-${SLURM_JOB_ID:-}
+    local before reason status=1 step requeues=${SLURM_RESTART_COUNT:-0}
     if [[ -z $in_job ]]; then exec "$@"; fi
 
     export HF_HUB_OFFLINE=1 # nodes often have no internet: what is missing is told at once, not after a time-out
@@ -55,17 +55,11 @@ run_python() { # COMMAND…
     elif ((status == SLURM_EXIT_ERROR)); then
         reason="Slurm could not run this"
     else
-        rm -f "$turns"
         exit "$status"
     fi
-
-    # back into the queue, unless too many turns one after the other have saved nothing; the file has a line for each
-    mkdir -p outputs
-    if [[ $(saved) == "$before" ]]; then echo "$reason" >> "$turns"; else : > "$turns"; fi
-    if (($(wc -l < "$turns") > most_turns)); then
-        echo "$reason, and $(wc -l < "$turns") turns have saved nothing: submit it again, with a longer" \
+    if ((requeues >= most_requeues)) && [[ $(saved) == "$before" ]]; then
+        echo "$reason, and after $requeues requeues this turn has saved nothing: submit it again, with a longer" \
             "SBATCH_TIMELIMIT if it was short"
-        rm "$turns"
         exit 1
     fi
     echo "$reason: job $SLURM_JOB_ID is requeued, and goes on from what is saved"

@@ -35,8 +35,8 @@ check_grid() { # KIND WORDS…
 # Run a command that submits a job; with --dry-run, print it; with --local, run the job's script here.
 start() { # sbatch OPTIONS… run_*.sh ARGUMENTS…
     local answer line name log
-    [[ $* =~ --job-name=([^ ]+)\ --output=([^ ]+) ]]
-    name=${BASH_REMATCH[1]} log=${BASH_REMATCH[2]}
+    [[ $* =~ --job-name=([^ ]+) ]] && name=${BASH_REMATCH[1]}
+    [[ $* =~ --output=([^ ]+) ]] && log=${BASH_REMATCH[1]}
     if [[ -n $here ]]; then
         while [[ $1 != run_*.sh ]]; do shift; done
         set -- bash "$@"
@@ -70,7 +70,8 @@ run_here() { # NAME LOG COMMAND…
     trap 'interrupted=yes; kill -TERM "$(jobs -p %%)"' INT TERM HUP USR2
     { wait "$!"; } 2> /dev/null || code=$? # a signal ends it early, with 128 + its number
     if [[ -n $interrupted ]]; then
-        wait "$!" || exit "$code"
+        wait "$!" || true # for its last words
+        exit "$((code > 0 ? code : 143))"
     fi
     trap - INT TERM HUP USR2
     if ((code > 128)); then echo "$1: ended by SIG$(kill -l "$code"); the others are gone on with" >&2; fi
