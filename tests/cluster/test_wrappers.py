@@ -56,7 +56,7 @@ def test_a_grid_on_this_machine_goes_on_past_a_run_that_fails(project, corpus):
     bash(project, "submit_train_jobs.sh", *grid, "--dry-run", "--", *QUICK, corpus=corpus)
     assert left.is_dir()
     again = bash(project, "submit_train_jobs.sh", *grid, "--", *QUICK, corpus=corpus)
-    assert "train-s/tiny-sv: done already" in again.stderr and "== train tiny sv" not in again.stdout
+    assert "train-s/tiny-sv: done already" in again.stderr and "== train-s/tiny-sv" not in again.stdout
     assert not left.exists()
     states = bash(project, "submit_eval_jobs.sh", *grid, "--status", "--eval-lang", "sv", "ru").stdout
     table, _, reasons = states.partition("\n\n")
@@ -81,7 +81,7 @@ def test_a_signal_ends_a_grid_on_this_machine_with_its_training(project, name):
     process.send_signal(name)
     out, _ = process.communicate(timeout=120)  # until no process has the pipe any more
     assert process.returncode == 128 + name
-    assert "the same command goes on from the checkpoint" in out and "== train tiny en" not in out
+    assert "the same command goes on from the checkpoint" in out and "== train-tiny-en" not in out
     log = (project / "outputs" / "tiny-sv" / "train.txt").read_text()
     assert "epoch 2:" in log and "the same command goes on" in log
 

@@ -63,7 +63,7 @@ start() { # sbatch OPTIONS… run_*.sh ARGUMENTS…
 # Run a job's script with what it says on the screen and in its log. A signal ends it, and the grid with it.
 run_here() { # NAME LOG COMMAND…
     local code=0 interrupted=""
-    echo "== ${*:4:3}"
+    echo "== $1"
     set -m # in a process group of its own, so that Ctrl-C reaches it once: by the trap
     "${@:3}" < /dev/null 2>&1 | tee --append --output-error=warn-nopipe "$2" &
     set +m
