@@ -27,6 +27,7 @@ if __name__ == "__main__":  # before any package is imported
     environment.prepare()
 
 import argparse
+import contextlib
 import csv
 import io
 import logging
@@ -56,7 +57,7 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
     parser.add_argument("--overwrite", action="store_true", help="evaluate languages again that were evaluated before")
     data = parser.add_argument_group("data")
     data.add_argument("--eval-lang", required=True, nargs="+", metavar="LANG",
-        help="language(s) to evaluate on: names of files in the corpus's test folder")
+        help="language(s) to evaluate on: names of files in the corpus's test folder; all: every one there is")
     options.add_corpus_argument(data, corpus_load.CORPUS_PATH)
     data.add_argument("--max-length", type=options.positive_int, metavar="N",
         help="tokens of a text that are used, from its beginning (default: as in training)")
@@ -68,8 +69,14 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
     args = options.parse(parser, argv)
     run = options.check_run_arguments(parser, args)
     known = corpus_load.training_languages(args.corpus_path)
+    with contextlib.suppress(RunError):  # a corpus may have test files alone; load_record tells what is wrong
+        known += runs.read_record(run.outputs / "run.json", {"train_langs": [str]}, "")["train_langs"]
     options.read_languages(parser, args, known)
     options.check_names(parser, "--eval-lang", args.eval_lang, options.LANGUAGE, options.LANGUAGE_IS)
+    if "all" in args.eval_lang:  # where there is no corpus, it stays a word: load_registers tells what is missing
+        tested = corpus_load.list_languages(corpus_load.find_corpus(args.corpus_path), "test")
+        everything = [lang for lang in tested if options.LANGUAGE.fullmatch(lang)] or ["all"]
+        args.eval_lang = [*everything, *(lang for lang in args.eval_lang if lang != "all")]
     args.eval_lang = list(dict.fromkeys(args.eval_lang))
     return args, run
 

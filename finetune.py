@@ -164,7 +164,7 @@ def train_run(args: argparse.Namespace, run: Run, names: dict[str, str], setting
         )
         longer = 100 * float(train_set["over"][:].float().mean())
         log.info(
-            f"{longer:.1f} % of the training texts have more than {args.max_length} tokens; the rest of them is not read"
+            f"{longer:.1f} % of the training texts have more than {args.max_length} tokens; what is beyond is not read"
         )
         share = 100 * loaded.model.num_parameters(only_trainable=True) / loaded.model.num_parameters()
         log.info(

@@ -9,32 +9,27 @@
 #SBATCH --requeue                # preempted, or its node lost: start again, from the last checkpoint
 #SBATCH --open-mode=append       # and keep the log of the starts before
 #SBATCH --signal=B:USR2@300      # five minutes before the time limit: save, and go on in a new turn (utils/cluster/job.sh)
+##SBATCH --mail-type=FAIL        # an e-mail when it fails: take away one # from this line and the next
+##SBATCH --mail-user=you@example.org
 #
-# Fine-tune one model on one training mix. Submitted by submit_train_jobs.sh, or by hand:
+# Fine-tune one model on one list of training languages. Submitted by submit_train_jobs.sh, or by hand:
 #
 #   bash run_train.sh MODEL LANGS [finetune.py options]        bash run_train.sh xlmr en-fr
 #   sbatch run_train.sh MODEL LANGS [finetune.py options]      sbatch run_train.sh xlmr en-fr --seed 1
 #
-# Account, partition and time limit come from SBATCH_ACCOUNT, SBATCH_PARTITION, SBATCH_TIMELIMIT.
 # The options of finetune.py: python finetune.py --help. Exit: as finetune.py.
 set -euo pipefail
 root=$(dirname "${BASH_SOURCE[0]}")
-if [[ ! -f $root/utils/cluster/job.sh ]]; then # a job runs Slurm's copy of this file, where it was submitted
-    root=$PWD
-fi
-if [[ ! -f $root/utils/cluster/job.sh ]]; then # or from another folder: Slurm knows the path that was typed
+# a job runs Slurm's copy of this file: the others lie where it was submitted, or Slurm knows the path that was typed
+[[ -f $root/utils/cluster/job.sh ]] || root=$PWD
+[[ -f $root/utils/cluster/job.sh ]] ||
     root=$(scontrol show job "${SLURM_JOB_ID:-}" | sed -n 's|^ *Command=\(.*/\)run_train\.sh.*|\1|p')
-fi
-source "$root/utils/cluster/job.sh"
+source "$root/utils/cluster/job.sh" # goes there, activates .venv; its run_python requeues a job near its time limit
 
-read_arguments run_train.sh "$@"
-shift 2
-
-source utils/load_env.sh
 command=(python)
 if [[ -n $in_job ]] && ((${SLURM_GPUS_ON_NODE:-1} > 1)); then
     # of itself, torchrun passes on no SIGUSR2, and kills after 30 seconds
     command=(torchrun --standalone --nproc-per-node="$SLURM_GPUS_ON_NODE" "--signals-to-handle=SIGTERM,SIGINT,SIGUSR2"
         --shutdown-timeout=280)
 fi
-run_python "${command[@]}" finetune.py --model-name="$model" --train-langs="$langs" "$@"
+run_python "${command[@]}" finetune.py --model-name="$1" --train-langs="$2" "${@:3}"

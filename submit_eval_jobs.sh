@@ -2,24 +2,30 @@
 # Evaluate each fine-tuned model on all eval_langs of run_eval.sh: one Slurm job per model, or one after the other here.
 #
 #   ./submit_eval_jobs.sh [options] [-- evaluate.py options]
-#   ./submit_eval_jobs.sh --models xlmr --langs en fr en-fr --local -- --eval-lang fi sv
+#   ./submit_eval_jobs.sh --models xlmr --langs en fr en-fr --local --eval-lang fi sv
 #
-#   --models M…      short names of utils/model2chckpt.json
-#   --langs L…       training mixes of the models: languages joined by -, or distr
-#   --subfolder DIR  the models and their results lie in models/DIR/ and outputs/DIR/
-#   --max-jobs N     at most N jobs of this grid at once
-#   --local          one after the other on this machine, without Slurm
-#   --dry-run        print the commands, submit and run nothing
-#   --status         how far each run of the grid is, and why what is missing is missing
-#
-# What is evaluated, queued or running already is left out. A model whose training is queued is evaluated when that
-# has ended well. If anything is wrong with a name or the corpus, all of it is told, and nothing is submitted.
-# Exit: 0 submitted (--local: done); 1 something can't be used or was not done; 2 wrong use.
+# The options --models, --langs, --subfolder, --eval-lang, --local, --dry-run and --status are those of
+# submit_train_jobs.sh. What is evaluated, queued or running already is left out; a model whose training is queued is
+# evaluated when that has ended well. Exit: 0 submitted (--local: done); 1 something can't be used or was not done; 2
+# wrong use.
 set -euo pipefail
 
 models=("mbert" "xlmr" "glot500")
 langs=("en" "fi" "fr" "sv" "en-fi" "en-fr" "en-sv" "fi-fr" "fi-sv" "fr-sv" "id" "ru" "tr" "de")
 subfolder=""
 
-source "$(dirname "${BASH_SOURCE[0]}")/utils/cluster/submit.sh"
-exec python utils/cluster/submit.py eval --models "${models[@]}" --langs "${langs[@]}" --subfolder="$subfolder" "$@"
+source "$(dirname "${BASH_SOURCE[0]}")/utils/cluster/jobs.sh"
+check_grid eval "$@" # reads the options; ends here if anything is wrong
+
+for model in "${models[@]}"; do
+    for lang in "${langs[@]}"; do
+        run=${subfolder:+$subfolder/}$model-$lang
+        if [[ -n ${to_do["eval-$run"]:-} ]]; then
+            training=${job["train-$run"]:-} # the number of its job; none if it is trained already
+            start sbatch --parsable --job-name="eval-$run" --output="outputs/$run/eval.txt" \
+                --dependency="singleton${training:+,afterok:$training}" --kill-on-invalid-dep=yes \
+                run_eval.sh "$model" "$lang" ${subfolder:+"--subfolder=$subfolder"} "${eval_options[@]}" "${options[@]}"
+        fi
+    done
+done
+if ((${#not_done[@]})); then stop "not done: ${not_done[*]}"; fi

@@ -7,7 +7,7 @@
 # are skipped, and the last lines say so. With --with-slurm and --with-browser, Slurm and Chromium are installed from
 # Debian's packages first.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(realpath "$(dirname "${BASH_SOURCE[0]}")/..")"
 
 packages=()
 while [[ ${1:-} == --with-slurm || ${1:-} == --with-browser ]]; do

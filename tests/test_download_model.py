@@ -1,35 +1,27 @@
 """Fetching pretrained models: from a Hub that this test serves, and made from a corpus."""
 
-import functools
-import hashlib
-import http.server
 import json
 import os
-import socket
 import subprocess
 import sys
-import threading
-from pathlib import Path
 
 import pytest
 from conftest import ROOT, SAMPLE_CORPUS
+from hub import COMMIT, served
 
 from utils import corpus_load, download_model, model, runs
 from utils.runs import RunError
 
-REPOSITORY = "some-lab/small-xlmr"
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TEXTS = ["A text, in English.", "Un texte, déjà vu !", "Ещё один текст — здесь.", "  two  blanks\nand a line "]
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory) -> Path:
+def checkpoint(tmp_path_factory):
     """Return an XLM-R checkpoint that, like Glot500's, has a sentencepiece vocabulary and no tokenizer.json."""
     import sentencepiece
     from transformers import XLMRobertaConfig, XLMRobertaModel
 
-    folder = tmp_path_factory.mktemp("hub") / REPOSITORY
-    folder.mkdir(parents=True)
+    folder = tmp_path_factory.mktemp("hub")
     registers = corpus_load.load_registers(SAMPLE_CORPUS)
     texts = [
         line
@@ -53,115 +45,56 @@ def checkpoint(tmp_path_factory) -> Path:
     return folder
 
 
-class Hub(http.server.BaseHTTPRequestHandler):
-    """The calls of the Hugging Face Hub that a download makes."""
-
-    protocol_version = "HTTP/1.1"
-
-    def __init__(self, folder: Path, log: list[str], break_after: list[int], *args):
-        self.folder, self.log, self.break_after = folder, log, break_after
-        super().__init__(*args)
-
-    def do_HEAD(self):
-        self.answer(body=False)
-
-    def do_GET(self):
-        self.answer(body=True)
-
-    def answer(self, body: bool):
-        path = self.path.partition("?")[0]
-        files = sorted(path.name for path in self.folder.iterdir())
-        if path.startswith(f"/api/models/{REPOSITORY}/tree/"):
-            tree = [
-                {"type": "file", "path": name, "size": (self.folder / name).stat().st_size, "oid": "0" * 40}
-                for name in files
-            ]
-            self.send(json.dumps(tree).encode(), {}, body)
-        elif path.startswith(f"/api/models/{REPOSITORY}"):
-            info = {"id": REPOSITORY, "sha": COMMIT, "siblings": [{"rfilename": name} for name in files]}
-            self.send(json.dumps(info).encode(), {}, body)
-        elif path.startswith(f"/{REPOSITORY}/resolve/{COMMIT}/") and path.rsplit("/", 1)[1] in files:
-            name = path.rsplit("/", 1)[1]
-            content = (self.folder / name).read_bytes()
-            self.log.append(f"{self.command} {name} {self.headers.get('Range') or ''}".strip())
-            etag = hashlib.sha256(content).hexdigest()
-            self.send(content, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT}, body, name)
-        else:
-            self.send_error(404)
-
-    def send(self, content: bytes, headers: dict[str, str], body: bool, name: str = ""):
-        first = 0
-        if self.headers.get("Range"):
-            first = int(self.headers["Range"].removeprefix("bytes=").split("-")[0])
-        self.send_response(206 if first else 200)
-        for key, value in {**headers, "Accept-Ranges": "bytes", "Content-Length": str(len(content) - first)}.items():
-            self.send_header(key, value)
-        if first:
-            self.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
-        self.end_headers()
-        if body and name == "model.safetensors" and self.break_after:
-            self.wfile.write(content[first : first + self.break_after.pop()])
-            self.wfile.flush()
-            self.connection.shutdown(socket.SHUT_RDWR)
-            self.close_connection = True
-        elif body:
-            self.wfile.write(content[first:])
-
-    def log_message(self, *args):
-        pass
+@pytest.fixture
+def small(checkpoint):
+    """Serve the checkpoint as lab/small; return what the Hub has of it, and how to ask for it."""
+    repository = {"files": {path.name: path.read_bytes() for path in checkpoint.iterdir()}, "asked": [], "breaks": []}
+    with served({"lab/small": repository}) as variables:
+        yield repository, variables
 
 
 @pytest.fixture
-def hub(checkpoint, tmp_path):
-    """Serve the checkpoint; return the requests for files, and a list to put "break off after N bytes" in."""
-    log, break_after = [], []
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Hub, checkpoint, log, break_after))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", log, break_after
-    server.shutdown()
-
-
-def download(project: Path, *names: str, **environment: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, project / "utils" / "download_model.py", *names]
-    variables = {"HF_HOME": str(project / "hf"), "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0", **environment}
-    return subprocess.run(
-        command, cwd="/", env={**os.environ, **variables}, capture_output=True, text=True, timeout=300
-    )
-
-
-@pytest.fixture
-def with_small_xlmr(project):
+def with_small(project):
     """A project in which adding a model was one line of JSON."""
     path = project / "utils" / "model2chckpt.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"small": REPOSITORY}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"small": "lab/small"}))
     return project
 
 
-def test_a_hub_model_is_fetched_converted_and_proven_offline(with_small_xlmr, hub, checkpoint):
-    project, (endpoint, log, _) = with_small_xlmr, hub
-    done = download(project, "small", HF_ENDPOINT=endpoint)
+def download(project, *names, **variables):
+    command = [sys.executable, project / "utils" / "download_model.py", *names]
+    environment = {**os.environ, "HF_HOME": str(project / "hf"), **variables}
+    return subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_a_hub_model_is_fetched_converted_and_loads_offline(with_small, small, checkpoint):
+    repository, variables = small
+    done = download(with_small, "small", **variables)
     assert done.returncode == 0, done.stderr
-    folder = project / "models" / "pretrained" / "some-lab--small-xlmr"
+    folder = with_small / "models" / "pretrained" / "lab--small"
     there = {path.name for path in folder.iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json", "complete.json"} <= there
-    assert not {"pytorch_model.bin", "modeling_custom.py", ".cache"} & there
-    assert not [line for line in log if "pytorch_model.bin" in line or ".py" in line]
-    assert json.loads((folder / "complete.json").read_text())["revision"] == COMMIT
+    assert not {"pytorch_model.bin", "modeling_custom.py", ".cache"} & (there | set(repository["asked"]))
+    complete = json.loads((folder / "complete.json").read_text())
+    assert complete["revision"] == COMMIT
+    assert complete["files"] == {name: runs.sha256_of(folder / name) for name in there - {"complete.json"}}
 
-    without = "import sys; sys.modules['sentencepiece'] = None; sys.modules['google.protobuf'] = None\n"
-    code = without + "import json; from pathlib import Path; from utils import model\n"
+    code = "import sys; sys.modules['sentencepiece'] = None; sys.modules['google.protobuf'] = None\n"
+    code += "import json; from pathlib import Path; from utils import model\n"
     code += f"print(json.dumps(model.load_tokenizer(Path({str(folder)!r}))({TEXTS!r})['input_ids']))"
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    loaded = subprocess.run([sys.executable, "-c", code], cwd=project, env=environment, capture_output=True, text=True)
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], cwd=with_small, env=environment, capture_output=True, text=True
+    )
     assert loaded.returncode == 0, loaded.stderr
     assert json.loads(loaded.stdout) == [sentencepiece_ids(checkpoint, text) for text in TEXTS]
 
-    requests = len(log)
-    assert download(project, "small", HF_ENDPOINT=endpoint).returncode == 0
-    assert len(log) == requests  # what is there is not fetched again
+    requests = len(repository["asked"])
+    assert download(with_small, "small", **variables).returncode == 0
+    assert len(repository["asked"]) == requests  # what is there is not fetched again
 
 
-def sentencepiece_ids(checkpoint: Path, text: str) -> list[int]:
+def sentencepiece_ids(checkpoint, text):
     """XLM-R's ids by sentencepiece itself: shifted by one for <pad>, with <s> and </s> (fairseq's layout)."""
     import sentencepiece
 
@@ -169,35 +102,33 @@ def sentencepiece_ids(checkpoint: Path, text: str) -> list[int]:
     return [0, *(3 if piece == 0 else piece + 1 for piece in processor.encode(text)), 2]
 
 
-def test_an_interrupted_download_goes_on(with_small_xlmr, hub, checkpoint):
-    project, (endpoint, log, break_after) = with_small_xlmr, hub
-    size = (checkpoint / "model.safetensors").stat().st_size
-    break_after.extend([size // 2] * 20)  # more often than the Hub's client tries again
-    first = download(project, "small", HF_ENDPOINT=endpoint)
-    assert first.returncode == 1 and "Traceback" not in first.stderr
-    assert not (project / "models" / "pretrained" / "some-lab--small-xlmr").exists()
-    break_after.clear()
-    log.clear()
-    second = download(project, "small", HF_ENDPOINT=endpoint)
-    assert second.returncode == 0, second.stderr
-    folder = project / "models" / "pretrained" / "some-lab--small-xlmr"
+def test_an_interrupted_download_goes_on(with_small, small, checkpoint):
+    repository, variables = small
+    folder = with_small / "models" / "pretrained" / "lab--small"
+    size = len(repository["files"]["model.safetensors"])
+    repository["breaks"] += [size // 20] * 20  # more often than the Hub's client tries again
+    done = download(with_small, "small", **variables)
+    assert done.returncode == 1 and "python utils/download_model.py small" in done.stderr
+    assert "Traceback" not in done.stderr and not (folder / "complete.json").exists()
+    repository["breaks"].clear()
+    repository["asked"].clear()
+    assert download(with_small, "small", **variables).returncode == 0
     assert runs.sha256_of(folder / "model.safetensors") == runs.sha256_of(checkpoint / "model.safetensors")
+    assert repository["asked"] == ["model.safetensors"]  # what was there already is not fetched again
 
 
-def test_offline_the_message_gives_the_command(with_small_xlmr):
-    done = download(with_small_xlmr, "small", HF_HUB_OFFLINE="1")
-    assert done.returncode == 1
-    assert "python utils/download_model.py" in done.stderr and "Traceback" not in done.stderr
-
-
-def test_an_unknown_name_is_wrong_use(project):
-    done = download(project, "nobody-knows")
-    assert done.returncode == 2 and "mbert, xlmr, glot500, tiny" in done.stderr
-
-
-def test_one_that_fails_does_not_stop_the_others(with_small_xlmr):
-    done = download(with_small_xlmr, "small", "tiny", HF_ENDPOINT="http://127.0.0.1:9")
+def test_offline_the_message_gives_the_command_and_the_others_are_made(with_small):
+    done = download(with_small, "small", "tiny", HF_HUB_OFFLINE="1")
     assert done.returncode == 1 and "tests--sample-corpus" in done.stdout
+    assert "offline" in done.stderr and "python utils/download_model.py small" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["nobody-knows", "../lab/x", "lab/../x", ".."])
+def test_an_unknown_name_is_wrong_use(name, capsys):
+    with pytest.raises(SystemExit) as end:
+        download_model.main([name])
+    assert end.value.code == 2 and "mbert, xlmr, glot500, tiny" in capsys.readouterr().err
 
 
 def test_tiny_is_the_same_wherever_it_is_made(tiny, tmp_path):
@@ -215,7 +146,19 @@ def test_tiny_keeps_line_ends_and_knows_both_scripts(tiny):
         assert tokenizer.unk_token not in tokens
 
 
-def test_a_folder_is_its_own_checkpoint(tiny):
+def test_a_folder_is_its_own_checkpoint_and_may_be_changed(tiny, pretrained):
     assert download_model.find_checkpoint(str(tiny)) == tiny
+    assert download_model.find_checkpoint(str(pretrained)) == pretrained  # its config.json is not tiny's any more
     with pytest.raises(RunError):
         model.load_classifier(ROOT, ["A", "B"])
+
+
+def test_the_start_of_a_training_is_known_by_its_weights(tiny, pretrained):
+    weights = runs.sha256_of(tiny / "model.safetensors")
+    assert download_model.start_weights("./tests/sample-corpus") == weights == download_model.start_weights(str(tiny))
+    assert download_model.start_of(pretrained) == {"start_weights": weights, "start_revision": "", "start_langs": []}
+    (pretrained / "config.json").write_text('{"train_langs": ["fi", "pt-br"]}')
+    (pretrained / "model.safetensors").write_bytes(b"others")
+    start = download_model.start_of(pretrained)
+    assert start["start_langs"] == ["fi", "pt-br"] and start["start_weights"] not in (None, weights)
+    assert download_model.start_weights("lab/not-fetched") is None

@@ -4,9 +4,6 @@
     python utils/audit.py CORPUS --train-langs en fr
 
 Reads   CORPUS/info/reg_abbv.json and every file of CORPUS/corpus/train/ and test/; nothing is written
-Prints  the texts of each file and register, and how long they are; what is odd in them, and what in one file and in no
-        other; near-duplicates of test texts in training; with --train-langs, the texts that finetune.py would train on
-        and hold out, with the same options
 Exit    0 all files can be used, whatever is odd; 1 the corpus, or one of its files, can't be used; 2 wrong use
 """
 
@@ -24,7 +21,7 @@ import argparse
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,11 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SPLITS = ("train", "test")
-SHOWN = 20  # places of a kind that are listed
-WIDEST = 120  # characters of a table
-NEAR, SHINGLE, CHARACTERS = 0.5, 5, 12  # Jaccard similarity of near-duplicates; words, or characters, of a shingle
-READ = 400  # words of a text that are compared, about as many as a model reads
-
+NEAR = 0.5  # Jaccard similarity of near-duplicates
 MARKS = {  # what an export leaves in texts, and how it looks
     r"a written \n, where a line end was": r"\\n",
     "mark-up": r"</?[A-Za-z][^<>]{0,200}>|&(?:[a-z]{2,8}|#\d+);",
@@ -48,21 +41,14 @@ MARKS = {  # what an export leaves in texts, and how it looks
 }
 WRITTEN_TOGETHER = {"HIRAGANA": "CJK", "KATAKANA": "CJK", "HANGUL": "CJK"}
 
-Odd = Iterator[tuple[str, list[str]]]  # each kind of what is odd, in words, and the places
-
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = options.new_parser(
         "Tell what is in a corpus, what is odd in it, and what a training would take of it.",
         "python utils/audit.py ../register-corpus --train-langs en fr",
     )
-    parser.add_argument(
-        "corpus",
-        nargs="?",
-        type=options.filled,
-        metavar="CORPUS",
-        help=f"its folder (default: the variable REGISTER_CORPUS, else {corpus_load.CORPUS_PATH})",
-    )
+    where = f"its folder (default: the variable REGISTER_CORPUS, else {corpus_load.CORPUS_PATH})"
+    parser.add_argument("corpus", nargs="?", type=options.filled, metavar="CORPUS", help=where)
     training = parser.add_argument_group("training, as for finetune.py")
     training.add_argument("--train-langs", nargs="+", default=[], metavar="LANG", help="tell what it would take")
     training.add_argument("--all-texts", action="store_true")
@@ -74,125 +60,66 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def read_all(corpus: Path, registers: list[str]) -> "tuple[pd.DataFrame, list[str], list[str]]":
-    """Return all texts, with the columns split, file (train/LANG) and key; what can't be used; the rows skipped."""
-    import pandas as pd
-
-    frames, unusable, skipped = [], [], []
-    for split in SPLITS:
-        for lang in corpus_load.list_languages(corpus, split):
-            try:
-                texts = corpus_load.read_texts(corpus, split, lang, registers)
-            except CorpusError as error:
-                unusable.append(str(error))
-                continue
-            skipped += texts.attrs["skipped"]
-            frames.append(texts.assign(split=split, file=f"{split}/{lang}"))
-    columns = ["lang", "row", "line", "register", "text", "split", "file"]
-    texts = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns, dtype=str)
-    return texts.assign(key=texts["text"].map(corpus_load.normalise)), unusable, skipped
+def show(what: str, places: Iterable[str]) -> None:
+    """Print a kind of what is odd, in words, and the first places where it is; nothing if it is nowhere."""
+    lines = [f"  {runs.one_line(place)}" for place in places]
+    if lines:
+        print(f"\n{what} ({len(lines)}):", *lines[:20], *["  …"] * (len(lines) > 20), sep="\n")
 
 
-def print_table(title: str, table: "pd.DataFrame") -> None:
-    """Print numbers, files x registers; where that is too wide, a line per file with the registers it has."""
-    print(f"\n{title}:")
-    names = table.index.str.len().max()
-    widths = {column: max(len(column), 6) for column in table}
-    if names + sum(widths.values()) + 2 * len(widths) <= WIDEST:
-        print(f"{'':{names}}", *(f"{runs.one_line(column):>{width}}" for column, width in widths.items()), sep="  ")
-        for row in table.itertuples():
-            cells = [f"{n:{w}.0f}" if n == n else " " * w for n, w in zip(row[1:], widths.values(), strict=True)]
-            print(f"{row.Index:{names}}", *cells, sep="  ")
-        return
-    for row in table.itertuples():
-        cells = [f"{runs.one_line(column)} {n:.0f}" for column, n in zip(table, row[1:], strict=True) if n > 0]
-        print(f"{row.Index:{names}}  {', '.join(cells)}")
+def show_odd_texts(texts: "pd.DataFrame") -> None:
+    """Show texts that occur in several places, and test texts that are nearly in training.
 
-
-# ---- what is odd ----
-
-
-def odd_texts(texts: "pd.DataFrame") -> Odd:
-    """Yield texts that occur in several places."""
-    groups = texts[texts.duplicated("key", keep=False)].groupby("key", sort=False)
-    several = [found for _, found in groups]
-    in_both = [found for found in several if found["split"].nunique() > 1]
-    # in distr, which is made of the others, that is no wonder
-    repeated = [f for f in several if f["split"].nunique() == 1 and (f["file"] != f"train/{DISTR}").sum() > 1]
-    under_several = [found for found in several if found["register"].nunique() > 1]
-    for what, kind in (
-        ("texts in training and test files: a training leaves them out", in_both),
-        ("texts several times within the training or the test files: a training takes one of each file", repeated),
-        ("texts under several registers: no classifier gets all of them right", under_several),
-    ):
-        yield f"{len(kind)} {what}", [", ".join(map(place, found.itertuples())) for found in kind]
-
-
-def place(row: "pd.Series") -> str:
-    return f"{row.file}.tsv:{row.line} {row.register}"
-
-
-def near_duplicates(texts: "pd.DataFrame") -> Odd:
-    """Yield test texts that are nearly in a training file of their language, or in distr.
-
-    Nearly: of all runs of five words (of twelve characters, where words have no blanks between them) in the two texts,
-    at least half are in both.
+    Nearly: in a file of the same language, or distr, and of all runs of five words (of twelve characters, where words
+    have no blanks between them) in the two texts, at least half are in both.
     """
-    from scipy import sparse
+    import pandas as pd
+    from sklearn.feature_extraction.text import HashingVectorizer
 
-    grams = [shingles(key) for key in texts["key"]]
-    _, columns = np.unique(np.concatenate([[0], *grams]), return_inverse=True)
-    starts = np.cumsum([0, *map(len, grams)])
-    matrix = sparse.csr_matrix((np.ones(starts[-1], np.int32), columns[1:], starts))
-    sizes = np.diff(starts)
-    found = []
-    for lang in texts["lang"].unique():
-        is_train = (texts["split"] == "train") & texts["lang"].isin([lang, DISTR])
-        test, train = (np.flatnonzero(part) for part in ((texts["file"] == f"test/{lang}"), is_train))
-        if not len(test) or not len(train):
-            continue
-        common = (matrix[test] @ matrix[train].T).tocoo()
-        i, j = test[common.row], train[common.col]
-        similar = common.data / (sizes[i] + sizes[j] - common.data)
-        best: dict[int, tuple[float, int]] = {}
-        for k in np.flatnonzero(similar >= NEAR):
-            if texts["key"].iloc[i[k]] != texts["key"].iloc[j[k]] and similar[k] > best.get(i[k], (0,))[0]:
-                best[i[k]] = (similar[k], j[k])
-        rows = texts[["file", "line", "register"]]
-        found += [
-            f"{place(rows.iloc[a])}, {place(rows.iloc[b])}: {100 * s:.0f} % in common" for a, (s, b) in best.items()
-        ]
-    yield f"{len(found)} test texts with a near-duplicate in training, which a training does not leave out", found
+    several = texts[texts.duplicated("key", keep=False)]
+    groups = several.groupby("key", sort=False)
+    places, in_both = groups["place"].agg(", ".join), groups["split"].nunique() > 1
+    # in distr, which is made of the others, that is no wonder
+    in_others = (several["file"] != f"train/{DISTR}").groupby(several["key"], sort=False).sum() > 1
+    show("texts in training and test files: a training leaves them out", places[in_both])
+    show("texts several times in training or test files: a training takes one per file", places[~in_both & in_others])
+    show("texts under several registers: no classifier gets all right", places[groups["register"].nunique() > 1])
+
+    vectorizer = HashingVectorizer(analyzer=shingles, n_features=2**24, norm=None, alternate_sign=False, binary=True)
+    matrix = vectorizer.transform(texts["key"])
+    train, test = (np.flatnonzero(texts["split"] == split) for split in SPLITS)
+    common = (matrix[test] @ matrix[train].T).tocoo()
+    i, j, sizes = test[common.row], train[common.col], matrix.getnnz(axis=1)
+    pairs = pd.DataFrame({"test": i, "train": j, "similar": common.data / (sizes[i] + sizes[j] - common.data)})
+    lang, key, place = (texts[column].to_numpy() for column in ("lang", "key", "place"))
+    near = pairs[(pairs["similar"] >= NEAR) & (key[i] != key[j]) & ((lang[i] == lang[j]) | (lang[j] == DISTR))]
+    nearest = near.sort_values(["test", "similar", "train"]).drop_duplicates("test", keep="last")
+    places = [f"{place[a]}, {place[b]}: {100 * share:.0f} % in common" for _, a, b, share in nearest.itertuples()]
+    show("test texts with a near-duplicate in training, which a training does not leave out", places)
 
 
-def shingles(text: str) -> np.ndarray:
-    """Return numbers of the runs of words or characters that a text begins with, each once."""
-    words = text.casefold().split()
+def shingles(text: str) -> list[str]:
+    """Return the runs of words or characters in as much of a text as a model reads."""
+    text = text.casefold()
+    words = text.split()
     spaced = len(text) < 12 * len(words)
-    units, n = (words[:READ], SHINGLE) if spaced else (list(text.casefold()[: 4 * READ]), CHARACTERS)
-    numbers = np.fromiter(map(hash, units), np.int64, len(units)).astype(np.uint64)
-    n = min(n, len(numbers))
-    runs_of_units = np.lib.stride_tricks.sliding_window_view(numbers, n)
-    factors = np.uint64(6364136223846793005) ** np.arange(n, dtype=np.uint64)
-    return np.unique((runs_of_units * factors).sum(axis=1, dtype=np.uint64))
+    units, n = (words[:400], 5) if spaced else (list(text[:1600]), 12)
+    return [" ".join(run) for run in zip(*(units[i:] for i in range(n)), strict=False)] or [" ".join(units)]
 
 
-def odd_files(texts: "pd.DataFrame") -> Odd:
-    """Yield what many texts of one file have and nearly none of the other files: its export differs, not its texts."""
+def show_odd_files(texts: "pd.DataFrame") -> None:
+    """Show what many texts of one file have and nearly none of the other files: its export differs, not its texts."""
     for what, pattern in MARKS.items():
-        shares = texts["text"].str.contains(pattern, regex=True).groupby(texts["file"], sort=False).agg(["sum", "mean"])
-        usual = shares["mean"].median()
-        odd = shares[(shares["mean"] > 0.1) & (shares["mean"] > 5 * usual)]
-        sizes = texts.groupby("file").size()
-        yield (
-            f"files with {what}, unlike the others",
-            [f"{f}.tsv: {n:.0f} of {sizes[f]} texts" for f, n, _ in odd.itertuples()],
-        )
+        by_file = texts["text"].str.contains(pattern, regex=True).groupby(texts["file"], sort=False)
+        counts = by_file.agg(["sum", "size", "mean"])
+        odd = counts[(counts["mean"] > 0.1) & (counts["mean"] > 5 * counts["mean"].median())]
+        files = [f"{file}.tsv: {n} of {size} texts" for file, n, size, _ in odd.itertuples()]
+        show(f"files with {what}, unlike the others", files)
     scripts = texts["text"].map(script)
-    usual = scripts.groupby(texts["lang"]).agg(lambda found: found.mode()[0])
-    other = texts[(scripts != texts["lang"].map(usual)) & (scripts != "") & (texts["lang"] != DISTR)]
-    named = [f"{place(row)}: {scripts[row.Index].lower()}" for row in other.itertuples()]
-    yield f"{len(named)} texts in another script than most of their language", named
+    usual = scripts.groupby(texts["lang"]).transform(lambda found: found.mode()[0])
+    other = (scripts != usual) & (scripts != "") & (texts["lang"] != DISTR)
+    places = texts["place"][other] + ": " + scripts[other].str.lower()
+    show("texts in another script than most of their language", places)
 
 
 def script(text: str) -> str:
@@ -202,87 +129,73 @@ def script(text: str) -> str:
         if char.isalpha():
             name = re.split("[ -]", unicodedata.name(char, ""))[0]
             scripts[WRITTEN_TOGETHER.get(name, name)] += n
-    return scripts.most_common(1)[0][0] if scripts else ""
+    return max(scripts, key=scripts.__getitem__, default="")
 
 
-def odd_registers(texts: "pd.DataFrame", registers: list[str]) -> Odd:
-    """Yield the registers that can't be learnt or measured."""
-    have = {split: set(found["register"]) for split, found in texts.groupby("split")}
-    for split, what in (
-        ("train", "training texts, in no language: none can be predicted"),
-        ("test", "test texts, in no language: none can be measured"),
-    ):
-        absent = [register for register in registers if split in have and register not in have[split]]
-        yield f"registers without {what}", [" ".join(absent)] if absent else []
-    counts = texts.groupby(["file", "register"], sort=False).size()
-    of_file = {file: found.droplevel(0).to_dict() for file, found in counts.groupby(level=0, sort=False)}
-    untrained = [
-        f"{file}.tsv: {' '.join(absent)}"
-        for file, found in of_file.items()
-        if (trained := of_file.get(f"train/{file.removeprefix('test/')}")) and file.startswith("test/")
-        and (absent := [r for r in registers if r in found and r not in trained])
-    ]  # fmt: skip
-    yield "registers with test texts, and without training texts in the same language", untrained
-    single = [f"{f}.tsv: {next(iter(n))}" for f, n in of_file.items() if f.startswith("train/") and len(n) < 2]
-    yield "training files of one register: nothing to learn from it alone", single
+def show_odd_registers(counts: "pd.DataFrame") -> None:
+    """Show the registers that can't be learnt or measured; counts of texts: files x registers."""
+    train, test = (counts[counts.index.str.startswith(f"{split}/")] for split in SPLITS)
+    for files, what in ((train, "training texts: none can be predicted"), (test, "test texts: none can be measured")):
+        show(f"registers without {what}", files.columns[files.sum() == 0] if len(files) else [])
+    trained = train.rename(index=lambda file: file.replace("train/", "test/")).reindex(test.index)
+    absent = (test > 0) & (trained == 0)
+    untrained = [f"{file}.tsv: {' '.join(row.index[row])}" for file, row in absent.iterrows() if row.any()]
+    show("test files with registers without training texts in the same language", untrained)
+    single = [f"{file}.tsv: {row.idxmax()}" for file, row in train.iterrows() if (row > 0).sum() == 1]
+    show("training files of one register: nothing to learn from it alone", single)
     few = []
-    for file, found in of_file.items():
-        rare = [f"{r} {found[r]}" for r in registers if 0 < found.get(r, 0) < metrics.MIN_TEXTS]
-        if file.startswith("test/") and rare:
-            none_left = "; too few texts for macro_f1_10" * (len(found) - len(rare) < metrics.MIN_REGISTERS)
-            few.append(f"{file}.tsv: {', '.join(rare)}{none_left}")
-    yield f"registers with fewer than {metrics.MIN_TEXTS} test texts, left out of macro_f1_10", few
+    for file, row in test.iterrows():
+        rare = ", ".join(f"{register} {n}" for register, n in row.items() if 0 < n < metrics.MIN_TEXTS)
+        none_left = "; too few texts for macro_f1_10" * (not metrics.measurable(row).any())
+        few += [f"{file}.tsv: {rare}{none_left}"] if rare else []
+    show(f"test files with registers of fewer than {metrics.MIN_TEXTS} texts, left out of macro_f1_10", few)
 
 
-def odd_names(corpus: Path) -> Odd:
-    """Yield the languages that have one part alone, and the files that can't be asked for."""
+def show_odd_names(corpus: Path) -> None:
+    """Show the languages that have one part alone, and the files that can't be asked for."""
     train, test = (corpus_load.list_languages(corpus, split) for split in SPLITS)
-    only_train = [lang for lang in train if lang not in test and lang != DISTR]
-    only_test = [lang for lang in test if lang not in train]
-    yield "languages without a test file: nothing to evaluate on", [" ".join(only_train)] * bool(only_train)
-    yield "languages without a training file: only to evaluate on", [" ".join(only_test)] * bool(only_test)
-    unread = [
-        f"{split}/{path.name}"
-        for split in SPLITS
-        for path in sorted((corpus / "corpus" / split).glob("*"))
-        if path.suffix != ".tsv" or not options.LANGUAGE.fullmatch(path.stem)
-    ]
-    yield f"files that can't be named, which takes {options.LANGUAGE_IS}, and .tsv", unread
-
-
-def print_odd(kinds: Iterable[tuple[str, list[str]]]) -> None:
-    for what, places in kinds:
-        if places:
-            print(f"\n{what}:")
-            for line in places[:SHOWN]:
-                print(f"  {runs.one_line(line)}")
-            if len(places) > SHOWN:
-                print(f"  … and {len(places) - SHOWN} more")
+    only_train = [lang for lang in train if lang not in [*test, DISTR]]
+    show("languages without a test file: nothing to evaluate on", only_train)
+    show("languages without a training file: only to evaluate on", [lang for lang in test if lang not in train])
+    paths = [path for split in SPLITS for path in sorted((corpus / "corpus" / split).glob("*"))]
+    unread = [p for p in paths if p.suffix != ".tsv" or not options.LANGUAGE.fullmatch(p.stem)]
+    names = [f"{path.parent.name}/{path.name}" for path in unread]
+    show(f"files that can't be named, which takes {options.LANGUAGE_IS}, and .tsv", names)
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    import pandas as pd
+
     corpus = corpus_load.find_corpus(args.corpus)
     registers = list(corpus_load.load_registers(corpus))
-    texts, unusable, skipped = read_all(corpus, registers)
-    print(f"{corpus}: {len(registers)} registers, {len(texts)} texts")
-    if len(texts):
-        by_file = [texts["file"], texts["register"]]
-        counts = texts.groupby(by_file, sort=False).size().unstack(fill_value=0)
-        lengths = texts["text"].str.len().groupby(by_file, sort=False).median().unstack()
-        print_table("texts", counts.reindex(columns=registers, fill_value=0).assign(all=counts.sum(axis=1)))
-        print_table("characters of a text, medians", lengths.reindex(columns=registers))
-    print_odd(
-        [
-            (f"{len(unusable)} files that can't be used", unusable),
-            (f"{len(skipped)} rows skipped", skipped),
-            *(odd_texts(texts) if len(texts) else ()),
-            *(near_duplicates(texts) if len(texts) else ()),
-            *(odd_files(texts) if len(texts) else ()),
-            *odd_registers(texts, registers),
-            *odd_names(corpus),
-        ]
-    )
+    files, unusable, skipped = [], [], []
+    for split in SPLITS:
+        for lang in corpus_load.list_languages(corpus, split):
+            try:
+                file = corpus_load.read_texts(corpus, split, lang, registers)
+            except CorpusError as error:
+                unusable.append(str(error))
+                continue
+            skipped += file.attrs["skipped"]
+            name = runs.one_line(f"{split}/{lang}")
+            place = f"{name}.tsv:" + file["line"].astype(str) + " " + file["register"]
+            files.append(file.assign(split=split, file=name, place=place, key=file["text"].map(corpus_load.normalise)))
+    print(f"{corpus}: {len(registers)} registers, {sum(map(len, files))} texts")
+    show("files that can't be used", unusable)
+    show("rows skipped", skipped)
+    show_odd_names(corpus)
+    if files:
+        texts = pd.concat(files, ignore_index=True)
+        by_file = texts["text"].str.len().groupby([texts["file"], texts["register"]], sort=False)
+        counts = by_file.size().unstack(fill_value=0).reindex(columns=registers, fill_value=0)
+        lengths = by_file.median().unstack().reindex(columns=registers)
+        form = {"na_rep": "", "float_format": "{:.0f}".format, "index_names": False, "line_width": 120}
+        print("\ntexts:", counts.assign(all=counts.sum(axis=1)).to_string(**form), sep="\n")
+        print("\ncharacters of a text, medians:", lengths.to_string(**form), sep="\n")
+        show_odd_texts(texts)
+        show_odd_files(texts)
+        show_odd_registers(counts)
     if args.train_langs:
         *_, report = corpus_load.load_training_texts(
             corpus, args.train_langs, registers,
@@ -290,7 +203,7 @@ def main(argv: list[str] | None = None) -> int:
         )  # fmt: skip
         print(f"\nA training on {' '.join(args.train_langs)}:")
         print(*map(runs.one_line, corpus_load.report_lines(report, registers)), sep="\n")
-    return 1 if unusable or not len(texts) else 0
+    return 1 if unusable or not files else 0
 
 
 if __name__ == "__main__":

@@ -8,32 +8,27 @@ The layout is register-corpus's:
     corpus/test/LANG.tsv      or line end is quoted, quotes inside it doubled (csv's QUOTE_MINIMAL)
     corpus/train/distr.tsv    a training mix of many languages, used like a language
 
-Texts are kept as they are, blanks at their ends and control characters included; they are compared by normalise. Rows
-with an empty text and rows labelled `unused` are skipped and counted; anything else that does not fit is a CorpusError
-that names file and line. So is a text with a line in it that looks like a row (REGISTER<tab>…): a quote left open by
-mistake looks the same, and would take rows away unseen.
-
-    python utils/audit.py CORPUS        tells what is in a corpus, without a model
+Texts are kept as they are. Rows with an empty text and rows labelled `unused` are skipped and counted; anything else
+that does not fit is a CorpusError that names file and line.
 """
 
 import csv
 import difflib
-import errno
+import glob
 import hashlib
 import io
 import json
 import logging
 import os
 import re
-import stat
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from utils.runs import LFS_POINTER, ROOT, UNPRINTABLE, RunError
+from utils.runs import LFS_POINTER, ROOT, UNPRINTABLE, RunError, first_line
 
 if TYPE_CHECKING:  # they take most of a second to load, which --help and a wrong option do without
     import pandas as pd
@@ -45,14 +40,14 @@ CORPUS_PATH = "../register-corpus"  # where the corpus lies, relative to this re
 DISTR = "distr"  # the training mix that is no language
 UNUSED = "unused"  # the label of rows that the corpus's author set aside
 
-ABBREVIATION = re.compile(r'[^\W_][^"$\\]{0,31}(?<! )')
-ABBREVIATION_IS = '1 to 32 printable characters, the first a letter or digit, no blank at the end, none of " $ \\'
-NO_REGISTERS = {UNUSED, "row", "gold", "predicted"}  # the label of rows set aside; columns of the predictions
-HEADERS = {"register", "registre", "label", "labels", "genre", "category", "class", "text", "texts", "texte", "content"}
-
+# unused, and the columns of the predictions, would be taken for something else
+ABBREVIATION = re.compile(r'(?!(?:unused|row|gold|predicted)$)[^\W_][^"$\\]{0,31}(?<! )')
+ABBREVIATION_IS = '1 to 32 characters, a letter or digit first, none of " $ \\, not unused, row, gold or predicted'
+QUOTED_TWICE = re.compile('"(?=[^"\t\n\r]*(?:""|[\t\n\r]))(?:[^"]++|"")++"')
 LONE_CR = "\ud800"  # stands for it while csv reads: half a character, which no UTF-8 file holds
-SKIPPED_SHOWN = 1000  # a spreadsheet's blank rows can be a million
 CHARS_PER_TOKEN = 8  # a first guess at how much of a long text max_length tokens need
+
+csv.field_size_limit(2**31 - 1)  # some texts exceed csv's 131,072 characters
 
 log = logging.getLogger(__name__)
 
@@ -77,16 +72,15 @@ def find_corpus(option: str | None) -> Path:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return a file's bytes; CorpusError if it can't be read, or is a pipe or a device, which could hang."""
+    """Return a file's bytes; FileNotFoundError if nothing has this name, CorpusError if it can't be read."""
     try:
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise OSError(errno.EINVAL, "a pipe or a device")
-            return file.read()
+        if path.exists() and not path.is_file():  # a pipe or a device could hang
+            raise CorpusError(f"{path}: can't be read: a folder, a pipe or a device")
+        return path.read_bytes()
     except OSError as error:
-        broken_link = isinstance(error, FileNotFoundError) and path.is_symlink()
-        reason = f"a link to {os.readlink(path)!r}, which is not there" if broken_link else error.strerror
-        raise CorpusError(f"{path}: can't be read: {reason}") from error
+        if isinstance(error, FileNotFoundError) and not path.is_symlink():
+            raise
+        raise CorpusError(f"{path}: can't be read: {error.strerror}") from error
 
 
 def decode(path: Path, content: bytes) -> str:
@@ -97,11 +91,8 @@ def decode(path: Path, content: bytes) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        encoding = "UTF-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in content[:1000] else "WINDOWS-1252"
-        raise CorpusError(
-            f"{path}:{line}: not UTF-8, found the byte 0x{content[error.start]:02x}; save the file as text in UTF-8 "
-            f"(perhaps: iconv -f {encoding} -t UTF-8 FILE > NEW)"
-        ) from None
+        how = "save it as text in UTF-8, or try: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW (or -f UTF-16)"
+        raise CorpusError(f"{path}:{line}: not UTF-8, found the byte 0x{content[error.start]:02x}; {how}") from None
 
 
 def load_registers(corpus: Path) -> dict[str, str]:
@@ -110,34 +101,23 @@ def load_registers(corpus: Path) -> dict[str, str]:
     try:
         # as pairs: a dict would hide a key that comes twice
         pairs = json.loads(decode(path, read_bytes(path)), object_pairs_hook=tuple)
-    except CorpusError as error:
-        if not isinstance(error.__cause__, FileNotFoundError) or path.is_symlink():
-            raise
+    except FileNotFoundError:
         raise CorpusError(
             f"{corpus}: no corpus here, which has info/reg_abbv.json; give its place with --corpus-path, in the "
             "variable REGISTER_CORPUS, or as CORPUS_PATH in utils/corpus_load.py"
         ) from None
-    except json.JSONDecodeError as error:
-        raise CorpusError(f"{path}:{error.lineno}: not JSON: {error.msg}; correct this line") from None
-    except (ValueError, RecursionError):  # a number of thousands of digits, brackets thousands deep
-        pairs = None
+    except (ValueError, RecursionError) as error:
+        raise CorpusError(f"{path}: not JSON: {first_line(error)}; correct it") from None
     if not isinstance(pairs, tuple) or len(pairs) < 2:
         raise CorpusError(f'{path}: needs two or more registers, as {{"IN": "information", "OP": "opinion"}}')
-    registers: dict[str, str] = {}
     for abbreviation, name in pairs:
         if not ABBREVIATION.fullmatch(abbreviation) or not abbreviation.isprintable():
-            fault = f"can't be an abbreviation; take {ABBREVIATION_IS}"
-        elif abbreviation in NO_REGISTERS:
-            fault = "means something else here; take another abbreviation"
-        elif abbreviation in registers:
-            fault = "comes twice; keep one"
-        elif not isinstance(name, str) or not is_visible(name):
-            fault = "has no name; write one in quotes"
-        else:
-            registers[abbreviation] = name
-            continue
-        raise CorpusError(f"{path}: {abbreviation[:50]!r} {fault}")
-    return registers
+            raise CorpusError(f"{path}: {abbreviation[:50]!r} can't be an abbreviation; take {ABBREVIATION_IS}")
+        if not isinstance(name, str) or not is_visible(name):
+            raise CorpusError(f"{path}: {abbreviation!r} has no name; write one in quotes")
+    if len(dict(pairs)) < len(pairs):
+        raise CorpusError(f"{path}: an abbreviation comes twice; keep one")
+    return dict(pairs)
 
 
 def language_names(corpus: Path) -> dict[str, str]:
@@ -145,23 +125,20 @@ def language_names(corpus: Path) -> dict[str, str]:
     path = corpus / "info" / "lang2name.json"
     try:
         names = json.loads(decode(path, read_bytes(path)))
-    except (CorpusError, ValueError, RecursionError):  # nothing but what a reader sees depends on it
+    except (CorpusError, OSError, ValueError, RecursionError):  # nothing but what a reader sees depends on it
         return {}
-    found = names if isinstance(names, dict) else {}
-    return {lang: name for lang, name in found.items() if isinstance(name, str) and UNPRINTABLE.search(name) is None}
+    pairs = names.items() if isinstance(names, dict) else ()
+    return {lang: name for lang, name in pairs if isinstance(name, str) and not UNPRINTABLE.search(name)}
 
 
 def list_languages(corpus: Path, split: str) -> list[str]:
     """Return the names of the split's files (train or test), in alphabetical order."""
-    return sorted(path.stem for path in (corpus / "corpus" / split).glob("[!.]*.tsv"))
+    return sorted(name.removesuffix(".tsv") for name in glob.glob("*.tsv", root_dir=corpus / "corpus" / split))
 
 
 def training_languages(option: str | None) -> list[str]:
     """Return the languages that can be trained on, option: as for find_corpus; [] without a corpus."""
-    try:
-        return list_languages(find_corpus(option), "train")
-    except (CorpusError, OSError):  # told when it is needed
-        return []
+    return list_languages(find_corpus(option), "train")
 
 
 def read_language(corpus: Path, split: str, lang: str) -> bytes:
@@ -169,16 +146,12 @@ def read_language(corpus: Path, split: str, lang: str) -> bytes:
     path = corpus / "corpus" / split / f"{lang}.tsv"
     try:
         return read_bytes(path)
-    except CorpusError as error:
-        if not isinstance(error.__cause__, FileNotFoundError) or path.is_symlink():
-            raise
-    there = list_languages(corpus, split)
-    # by the name in info/lang2name.json too: turkish is tr
-    names = {name.casefold(): lang for lang, name in language_names(corpus).items() if lang in there}
-    names |= {lang.casefold(): lang for lang in there}
-    near = difflib.get_close_matches(lang.casefold(), names, n=1)
-    meant = f"did you mean {names[near[0]]}? " if near else ""
-    raise CorpusError(f"{path}: no such file; {meant}there are {' '.join(there) or 'none'}")
+    except FileNotFoundError:
+        there = list_languages(corpus, split)
+        # by the name in info/lang2name.json too: turkish is tr
+        names = {name: known for known, name in language_names(corpus).items() if known in there}
+        meant = did_you_mean(lang, names | {known: known for known in there})
+        raise CorpusError(f"{path}: no such file; {meant}there are {' '.join(there) or 'none'}") from None
 
 
 def hash_file(corpus: Path, split: str, lang: str) -> str:
@@ -186,10 +159,17 @@ def hash_file(corpus: Path, split: str, lang: str) -> str:
     return hashlib.sha256(read_language(corpus, split, lang)).hexdigest()
 
 
+def did_you_mean(word: str, names: dict[str, str]) -> str:
+    """Return `did you mean …? `, with what the name most like the word stands for; "" if none is like it."""
+    seen = {normalise(name).casefold(): meant for name, meant in names.items()}
+    near = difflib.get_close_matches(normalise(word[:100]).casefold(), seen, n=1)
+    return f"did you mean {seen[near[0]]}? " if near else ""
+
+
 # ---- rows ----
 
 
-def read_texts(corpus: Path, split: str, lang: str, registers: Iterable[str]) -> "pd.DataFrame":
+def read_texts(corpus: Path, split: str, lang: str, registers: Collection[str]) -> "pd.DataFrame":
     """Read corpus/SPLIT/LANG.tsv as a DataFrame with the columns lang, row, line, register and text.
 
     row: the place in the file counted in rows from 1, as a spreadsheet shows it. line: the line on which the row
@@ -200,42 +180,38 @@ def read_texts(corpus: Path, split: str, lang: str, registers: Iterable[str]) ->
 
     path = corpus / "corpus" / split / f"{lang}.tsv"
     content = read_language(corpus, split, lang)
-    known = set(registers)
-    other_row = re.compile(rf'[\r\n]"?({"|".join(map(re.escape, [*known, UNUSED]))})"?\t')
+    # a quote left open by mistake takes the rows after it into its text
+    other_row = re.compile(rf'[\r\n]"?({"|".join(map(re.escape, [*registers, UNUSED]))})"?\t')
     # csv leaves a lone CR unquoted where it writes, and ends the row there where it reads
     as_read = re.sub("\r(?!\n)", LONE_CR, decode(path, content))
-    csv.field_size_limit(2**31 - 1)  # some texts exceed csv's 131,072 characters
     reader = csv.reader(io.StringIO(as_read, newline=""), delimiter="\t", strict=True)
     rows: list[tuple[str, int, int, str, str]] = []
     skipped: list[str] = []
-    n_skipped, line, fault = 0, 1, ""
+    line = 1
     try:
         for number, fields in enumerate(reader, start=1):
-            register, *columns = [field.replace(LONE_CR, "\r") for field in fields] or [""]
-            if register == UNUSED or _is_empty(register, columns, known):
-                n_skipped += 1
-                if n_skipped <= SKIPPED_SHOWN:
-                    skipped.append(f"{path}:{line}: {f'labelled {UNUSED}' if register == UNUSED else 'empty'}")
-            elif len(columns) != 1 or register not in known:
-                fault = _what_is_wrong([register, *columns], known, is_first=line == 1)
-                break
-            elif "\t" in columns[0] and (found := other_row.search(columns[0])):
-                fault = _open_quote(f"before line {line + columns[0].count(chr(10), 0, found.start() + 1)}")
-                break
+            register, *columns = fields = [field.replace(LONE_CR, "\r") for field in fields] or [""]
+            text = columns[0] if columns else ""
+            # a register alone has lost its text; NULs are left where a file was damaged
+            may_be_empty = "\0" not in register and (columns or register in registers or not is_visible(register))
+            if register == UNUSED or (may_be_empty and not any(map(is_visible, columns))):
+                skipped.append(f"{path}:{line}: {f'labelled {UNUSED}' if register == UNUSED else 'empty'}")
+            elif len(columns) != 1 or register not in registers or ("\t" in text and other_row.search(text)):
+                raise not_a_row(path, line, fields, registers)
             else:
-                rows.append((lang, number, line, register, _unquote_again(columns[0]) if lang == DISTR else columns[0]))
+                # csv quoted texts of distr.tsv, and then quoted them again
+                twice = lang == DISTR and QUOTED_TWICE.fullmatch(text)
+                rows.append((lang, number, line, register, text[1:-1].replace('""', '"') if twice else text))
             line = reader.line_num + 1
-    except csv.Error:
-        first_line = as_read.split("\n")[line - 1].replace(LONE_CR, "\r")
-        no_tab = "\t" not in first_line
-        fault = _what_is_wrong([first_line], known, is_first=line == 1) if no_tab else _open_quote("where it should be")
-    if fault:
-        one_of = f"a register of {' '.join(sorted(known))}" if len(known) <= 20 else "a register of info/reg_abbv.json"
-        raise CorpusError(f"{path}:{line}: expected REGISTER<tab>TEXT with {one_of}, found {fault}")
+    except csv.Error:  # a quote that is not closed, or something after a quoted text
+        fields = as_read.split("\n")[line - 1].replace(LONE_CR, "\r").split("\t", maxsplit=1)
+        raise not_a_row(path, line, fields, registers) from None
     if not rows:
-        raise CorpusError(f"{path}:1: no text ({n_skipped} rows skipped); put one text per row, REGISTER<tab>TEXT")
+        raise CorpusError(f"{path}:1: no text ({len(skipped)} rows skipped); put one text per row, REGISTER<tab>TEXT")
     texts = pd.DataFrame(rows, columns=["lang", "row", "line", "register", "text"])
-    texts.attrs = {"sha256": hashlib.sha256(content).hexdigest(), "rows_skipped": n_skipped, "skipped": skipped}
+    sha256 = hashlib.sha256(content).hexdigest()
+    # a spreadsheet's blank rows can be a million
+    texts.attrs = {"sha256": sha256, "rows_skipped": len(skipped), "skipped": skipped[:1000]}
     return texts
 
 
@@ -244,59 +220,30 @@ def is_visible(text: str) -> bool:
     return any(char != " " and char.isprintable() for char in text)
 
 
-def _is_empty(register: str, columns: list[str], registers: Collection[str]) -> bool:
-    """Tell whether a row holds no text: nothing at all, or nothing after its first column."""
-    if "\0" in register or any(map(is_visible, columns)):  # NULs: a file that was damaged there
-        return False
-    return bool(columns) or register in registers or not is_visible(register)
-
-
-def _unquote_again(text: str) -> str:
-    """Undo the second quoting of the corpus's own distr.tsv, where texts with quotes arrive in literal quotes."""
-    inner = text[1:-1]
-    quoted = len(text) > 2 and text[0] == text[-1] == '"'
-    needed_quotes = any(mark in inner for mark in ('""', "\t", "\n", "\r"))
-    return inner.replace('""', '"') if quoted and needed_quotes and '"' not in inner.replace('""', "") else text
-
-
-def _what_is_wrong(fields: list[str], registers: Collection[str], *, is_first: bool) -> str:
-    """Say what is wrong with a row that is not REGISTER<tab>TEXT, and what to do."""
-    label, labels = _as_seen(fields[0]), {_as_seen(known): known for known in [*registers, UNUSED]}
-    found = "\t".join(fields)
-    shown = repr(found if len(found) <= 30 else f"{found[:30]}…")
-    if is_first and fields[0] not in registers and HEADERS & set(re.split("[,;|\t]", found[:200].casefold())):
-        return f"{shown}, which looks like a header: remove this line"
+def not_a_row(path: Path, line: int, fields: list[str], registers: Collection[str]) -> CorpusError:
+    """Return what to say of a row that is not REGISTER<tab>TEXT, and what to do."""
+    beginning = repr("\t".join(fields)[:30])
+    is_register = fields[0].strip('"') in registers
     if len(fields) == 1:
-        return f"no tab, {shown}: put a tab between register and text, and a text of several lines in quotes"
-    if len(fields) > 2:
-        return f"{len(fields)} columns, {shown}: keep register and text, and put a text that holds a tab in quotes"
-    register = repr(fields[0] if len(fields[0]) <= 30 else f"{fields[0][:30]}…")
-    if near := [label] if label in labels else difflib.get_close_matches(label, labels, n=1):
-        return f"{register}: did you mean {labels[near[0]]!r}?"
-    return f"{register}: if this is a header, remove the line" if is_first else f"{register}: correct the register"
-
-
-def _open_quote(where: str) -> str:
-    return f"a quote at the beginning of the text that is not closed {where}: close it; double the quotes inside a text"
-
-
-def _as_seen(label: str) -> str:
-    """Return a label to compare with others as the eye does: no case, no marks around it, no invisible characters."""
-    label = unicodedata.normalize("NFKC", label[:100]).casefold()
-    return "".join(char for char in label if char.isprintable()).strip(" .:,;\"'“”„‟‘’‚‛«»‹›`")
+        found = f"no tab, {beginning}; put a tab between register and text, and a text of several lines in quotes"
+    elif len(fields) > 2:
+        found = f"{len(fields)} columns, {beginning}; put a text that holds a tab in quotes, and remove other columns"
+    elif is_register:
+        found = "a quote that is not closed before the next row; close it, and double the quotes inside a text"
+    else:
+        meant = did_you_mean(fields[0], {register: repr(register) for register in [*registers, UNUSED]})
+        found = f"{fields[0][:30]!r}; {meant.strip() or 'correct the register'}"
+    if line == 1 and not is_register:
+        found += "; if this line is a header, remove it"
+    where = f"{path}:{line}"
+    return CorpusError(f"{where}: expected REGISTER<tab>TEXT with a register of info/reg_abbv.json, found {found}")
 
 
 # ---- training texts ----
 
 
 def load_training_texts(
-    corpus: Path,
-    train_langs: Sequence[str],
-    registers: Sequence[str],
-    *,
-    validation_size: float,
-    seed: int,
-    all_texts: bool,
+    corpus: Path, train_langs: list[str], registers: list[str], *, validation_size: float, seed: int, all_texts: bool
 ) -> "tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]":
     """Read and split the training texts of these languages: training part, validation part, report.
 
@@ -307,69 +254,67 @@ def load_training_texts(
     """
     import pandas as pd
 
-    files = {lang: read_texts(corpus, "train", lang, registers) for lang in train_langs}
-    test_texts: set[str] = set()
-    hashes = {f"train/{lang}.tsv": file.attrs["sha256"] for lang, file in files.items()}
+    files = {f"train/{lang}.tsv": read_texts(corpus, "train", lang, registers) for lang in train_langs}
+    texts = pd.concat(files.values(), ignore_index=True)
     for lang in list_languages(corpus, "test"):
         try:
-            test = read_texts(corpus, "test", lang, registers)
+            files[f"test/{lang}.tsv"] = read_texts(corpus, "test", lang, registers)
         except CorpusError as error:
             if lang in train_langs:
                 raise
             # a broken test file of a language that is not trained on must not stop this training
             log.warning("%s (not compared with the training texts)", error)
-            continue
-        test_texts.update(map(normalise, test["text"]))
-        hashes[f"test/{lang}.tsv"] = test.attrs["sha256"]
 
-    texts = pd.concat([file.assign(key=file["text"].map(normalise)) for file in files.values()], ignore_index=True)
-    also_in_test = texts["key"].isin(test_texts)
-    repeated = texts.duplicated(["lang", "key", "register"]) & ~also_in_test
-    usable = {lang: texts[(texts["lang"] == lang) & ~also_in_test & ~repeated] for lang in train_langs}
-    for lang, found in usable.items():
-        if found.empty:
-            raise CorpusError(f"{corpus}/corpus/train/{lang}.tsv: all its texts are test texts, too")
+    # no test texts, each text once per language and register, and as many of each language
+    test_texts = {normalise(text) for name, file in files.items() if name.startswith("test/") for text in file["text"]}
+    texts["key"] = texts["text"].map(normalise)
+    texts["also_in_test"] = texts["key"].isin(test_texts)
+    texts["repeated"] = texts.duplicated(["lang", "key", "register"]) & ~texts["also_in_test"]
+    usable = texts[~texts["also_in_test"] & ~texts["repeated"]]
+    by_lang = {lang: usable[usable["lang"] == lang] for lang in train_langs}
+    smallest = min(train_langs, key=lambda lang: len(by_lang[lang]))
+    size = len(by_lang[smallest])
+    if size == 0:
+        raise CorpusError(f"{corpus}/corpus/train/{smallest}.tsv: all its texts are test texts, too")
     rng = np.random.default_rng(seed)
-    smallest = min(map(len, usable.values()))
-    taken = usable if all_texts else {lang: found.loc[_draw(found, smallest, rng)] for lang, found in usable.items()}
-    pool = pd.concat(list(taken.values()))
+    pool = usable if all_texts else pd.concat([found.loc[draw(found, size, rng)] for found in by_lang.values()])
+
+    # all copies of a text are held out, or none
     once = pool.drop_duplicates("key")
-    held_out = once.loc[_draw(once, round(validation_size * len(once)), rng, leave_one=True), "key"]
+    held_out = once.loc[draw(once, round(validation_size * len(once)), rng, leave_one=True), "key"]
     in_validation = pool["key"].isin(held_out)
-    train, validation = pool[~in_validation].drop(columns="key"), pool[in_validation].drop(columns="key")
-    if train.empty or validation.empty:
+    columns = ["lang", "row", "line", "register", "text"]
+    train, validation = pool.loc[~in_validation, columns], pool.loc[in_validation, columns]
+    if validation.empty or train["register"].nunique() < 2:
         raise CorpusError(
-            f"{corpus}: {len(pool)} texts of {' '.join(train_langs)} are too few to split into training and validation"
+            f"{corpus}: {len(pool)} texts of {' '.join(train_langs)} in {pool['register'].nunique()} registers are too "
+            "few: a training needs two registers, and texts to hold out for validation"
         )
-    if train["register"].nunique() == 1:
-        raise CorpusError(
-            f"{corpus}: the training texts of {' '.join(train_langs)} are all of one register, "
-            f"{train['register'].iloc[0]}; a training needs two or more"
-        )
+
     names = language_names(corpus)
+    texts["taken"] = texts.index.isin(pool.index)
+    counts = texts.groupby("lang")[["also_in_test", "repeated", "taken"]].sum()
+    facts = {}
+    for lang in train_langs:
+        file = files[f"train/{lang}.tsv"]
+        skipped = {key: file.attrs[key] for key in ("rows_skipped", "skipped")}
+        facts[lang] = {"texts": len(file), **skipped, **counts.loc[lang].to_dict()}
+    digest = hashlib.sha256()
+    for row in [*train.itertuples(), *validation.itertuples()]:
+        digest.update(json.dumps([row.lang, row.register, row.text]).encode())
     report = {
-        "files": hashes,
+        "files": {name: file.attrs["sha256"] for name, file in files.items()},
         "languages": {lang: names.get(lang, "") for lang in train_langs},
-        "texts": {
-            lang: {
-                "texts": len(file),
-                "rows_skipped": file.attrs["rows_skipped"],
-                "skipped": file.attrs["skipped"],
-                "also_in_test": int(also_in_test[texts["lang"] == lang].sum()),
-                "repeated": int(repeated[texts["lang"] == lang].sum()),
-                "taken": len(taken[lang]),
-            }
-            for lang, file in files.items()
-        },
+        "texts": facts,
         "several_registers": several_registers(texts, "train"),
         "train": count_registers(train, registers),
         "validation": count_registers(validation, registers),
-        "texts_sha256": _hash_texts(pd.concat([train, validation])),
+        "texts_sha256": digest.hexdigest(),
     }
     return train, validation, report
 
 
-def _draw(texts: "pd.DataFrame", size: int, rng: np.random.Generator, *, leave_one: bool = False) -> "pd.Index":
+def draw(texts: "pd.DataFrame", size: int, rng: np.random.Generator, *, leave_one: bool = False) -> "pd.Index":
     """Draw `size` texts, from each language and register in proportion; return their index, in the texts' order.
 
     leave_one: leave at least one text of each language and register, so that fewer than `size` may be drawn.
@@ -379,10 +324,8 @@ def _draw(texts: "pd.DataFrame", size: int, rng: np.random.Generator, *, leave_o
     sizes = np.floor(quotas).astype(int)
     largest_remainders = np.argsort(sizes - quotas, kind="stable")
     sizes[largest_remainders[: size - sizes.sum()]] += 1
-    drawn = [
-        rng.permutation(stratum)[: min(n, len(stratum) - 1) if leave_one else n]
-        for stratum, n in zip(strata, sizes, strict=True)
-    ]
+    ends = [min(n, len(stratum) - leave_one) for stratum, n in zip(strata, sizes, strict=True)]
+    drawn = [rng.permutation(stratum)[:end] for stratum, end in zip(strata, ends, strict=True)]
     return texts.index[texts.index.isin(np.concatenate(drawn))]
 
 
@@ -398,60 +341,38 @@ def normalise(text: str) -> str:
 def several_registers(texts: "pd.DataFrame", split: str) -> list[str]:
     """Return, for each text that occurs under several registers, where: `train/en.tsv:3 IN, train/fr.tsv:9 OP`."""
     keys = texts["text"].map(normalise)
-    several = texts[keys.groupby(keys).transform("size") > 1]
-    return [
-        ", ".join(f"{split}/{row.lang}.tsv:{row.line} {row.register}" for row in found.itertuples())
-        for _, found in several.groupby(keys, sort=False)
-        if found["register"].nunique() > 1
-    ]
+    several = texts[texts.groupby(keys)["register"].transform("nunique") > 1]
+    places = split + "/" + several["lang"] + ".tsv:" + several["line"].astype(str) + " " + several["register"]
+    return places.groupby(keys, sort=False).agg(", ".join).tolist()
 
 
 def count_registers(texts: "pd.DataFrame", registers: Sequence[str]) -> dict[str, dict[str, int]]:
     """Return language -> register -> number of texts, every register named."""
-    counts = texts.groupby(["lang", "register"]).size().to_dict()
-    return {
-        lang: {register: counts.get((lang, register), 0) for register in registers} for lang in texts["lang"].unique()
-    }
-
-
-def _hash_texts(texts: "pd.DataFrame") -> str:
-    digest = hashlib.sha256()
-    for text in texts.itertuples():
-        digest.update(json.dumps([text.lang, text.register, text.text]).encode())
-    return digest.hexdigest()
+    counts = texts.groupby(["lang", "register"], sort=False).size().unstack(fill_value=0)
+    return counts.reindex(columns=registers, fill_value=0).to_dict("index")
 
 
 def report_lines(report: dict[str, Any], registers: Sequence[str]) -> Iterator[str]:
-    """Yield what load_training_texts found, a line per fact, skipped rows by file:line."""
-    for lang, facts in report["texts"].items():
-        yield f"train/{lang}.tsv: {facts['texts']} texts, {facts['rows_skipped']} rows skipped"
-        yield from first_ten([f"skipped {row}" for row in facts["skipped"]], facts["rows_skipped"])
-        if facts["also_in_test"]:
-            yield f"  {facts['also_in_test']} texts also occur in test files: left out of training"
-        if facts["repeated"]:
-            yield f"  {facts['repeated']} texts occur again: each is taken once"
-        usable = facts["texts"] - facts["also_in_test"] - facts["repeated"]
-        if facts["taken"] < usable:
-            only = "as many as the smallest language has (--all-texts takes all)"
-            yield f"  taken: {facts['taken']} of {usable}, {only}"
+    """Yield what load_training_texts found: the texts of each language and register, and where rows were skipped."""
+    import pandas as pd
+
+    facts = pd.DataFrame(report["texts"]).T.rename(columns=lambda name: name.replace("_", " "))
+    yield from facts.drop(columns="skipped").to_string().split("\n")
+    if (facts["taken"] < facts["texts"] - facts["also in test"] - facts["repeated"]).any():
+        yield "taken: as many texts of each language as the smallest has (--all-texts takes all)"
+    for skipped in facts["skipped"]:
+        yield from [f"skipped {row}" for row in skipped[:10]]
     yield from several_lines(report["several_registers"])
-    widths = {register: max(len(register), 5) for register in registers}
-    yield f"{'texts':16} {' '.join(f'{register:>{width}}' for register, width in widths.items())} {'all':>6}"
-    for part in ("train", "validation"):
-        for lang, counts in report[part].items():
-            cells = " ".join(f"{counts[register]:{width}d}" for register, width in widths.items())
-            yield f"{f'{part} {lang}':16} {cells} {sum(counts.values()):6d}"
+    parts = {f"{part} {lang}": counts for part in ("train", "validation") for lang, counts in report[part].items()}
+    table = pd.DataFrame.from_dict(parts, orient="index", columns=registers)
+    yield from table.assign(all=table.sum(axis=1)).to_string().split("\n")
 
 
 def several_lines(places: list[str]) -> list[str]:
-    """Return what to say of several_registers' places: no classifier can get all these rows right."""
-    found = f"{len(places)} texts occur under several registers (all rows are kept):"
-    return [found, *first_ten(places, len(places))] if places else []
-
-
-def first_ten(lines: list[str], n: int) -> list[str]:
-    """Return the first of n lines, and how many more there are."""
-    return [*(f"  {line}" for line in lines[:10]), *([f"  … and {n - 10} more"] if n > 10 else [])]
+    """Return what to say of several_registers' places, the first ten named: no classifier can get all of them right."""
+    heading = f"{len(places)} texts occur under several registers (all rows are kept):"
+    more = ["  …"] if len(places) > 10 else []
+    return [heading, *(f"  {place}" for place in places[:10]), *more] if places else []
 
 
 # ---- tokens ----
@@ -469,48 +390,39 @@ def to_dataset(
     from datasets import Dataset, Features, List, Value, concatenate_datasets
     from tqdm import tqdm
 
-    features = Features(
-        {"input_ids": List(Value("int32")), "labels": Value("int64"), "length": Value("int32"), "over": Value("bool")}
-    )
-    label_ids = {register: index for index, register in enumerate(registers)}
+    int32 = Value("int32")
+    features = Features(input_ids=List(int32), labels=Value("int64"), length=int32, over=Value("bool"))
     parts = []
     starts = range(0, len(texts), 1000)  # as Python lists, the tokens of all texts would take ten times the memory
     for start in tqdm(starts, desc="texts into tokens", unit="000 texts", delay=2, leave=False, disable=None):
         part = texts.iloc[start : start + 1000]
         input_ids, over = first_tokens(part["text"].tolist(), tokenizer, max_length)
-        columns = {
-            "input_ids": input_ids,
-            "labels": part["register"].map(label_ids).tolist(),
-            "length": list(map(len, input_ids)),
-            "over": over,
-        }
+        labels = [registers.index(register) for register in part["register"]]
+        columns = {"input_ids": input_ids, "labels": labels, "length": list(map(len, input_ids)), "over": over}
         parts.append(Dataset.from_dict(columns, features=features))
     return concatenate_datasets(parts).with_format("torch")
 
 
 def first_tokens(
-    texts: list[str], tokenizer: "PreTrainedTokenizerBase", max_length: int
+    texts: list[str], tokenizer: "PreTrainedTokenizerBase", max_length: int, *, whole: bool = False
 ) -> tuple[list[list[int]], list[bool]]:
     """Return each text's first max_length tokens, and whether it has more.
 
     Only the beginning of a long text is tokenised, up to a blank, where no tokenizer's word goes on:
     its tokens are those of the whole text. If they don't fill max_length, the whole text is taken.
     """
-    options: Any = {
-        "truncation": True, "max_length": max_length, "return_attention_mask": False, "return_token_type_ids": False,
-    }  # fmt: skip
-
-    def encode(texts: list[str]) -> tuple[list[list[int]], list[bool]]:
-        if tokenizer.is_fast:
-            encoded = tokenizer(texts, **options)
-            tokenizer.backend_tokenizer.no_truncation()  # else it is saved with it, and read as settings of its own
-            return encoded["input_ids"], [bool(encoding.overflowing) for encoding in encoded.encodings or ()]
-        each = [tokenizer(text, return_overflowing_tokens=True, **options) for text in texts]
-        return [encoded["input_ids"] for encoded in each], ["overflowing_tokens" in encoded for encoded in each]
-
-    ends = [text.find(" ", CHARS_PER_TOKEN * max_length) for text in texts]
-    input_ids, over = encode([text if end < 0 else text[:end] for text, end in zip(texts, ends, strict=True)])
+    ends = [-1 if whole else text.find(" ", CHARS_PER_TOKEN * max_length) for text in texts]
+    beginnings = [text if end < 0 else text[:end] for text, end in zip(texts, ends, strict=True)]
+    options: Any = {"truncation": True, "max_length": max_length}
+    if tokenizer.is_fast:
+        encoded = tokenizer(beginnings, **options)
+        tokenizer.backend_tokenizer.no_truncation()  # else it is saved with it, and read as settings of its own
+        input_ids, over = encoded["input_ids"], [bool(encoding.overflowing) for encoding in encoded.encodings or ()]
+    else:
+        each = [tokenizer(text, return_overflowing_tokens=True, **options) for text in beginnings]
+        input_ids, over = [one["input_ids"] for one in each], ["overflowing_tokens" in one for one in each]
     if too_short := [i for i, end in enumerate(ends) if end >= 0 and not over[i]]:
-        for i, ids, is_over in zip(too_short, *encode([texts[i] for i in too_short]), strict=True):
+        again = first_tokens([texts[i] for i in too_short], tokenizer, max_length, whole=True)
+        for i, ids, is_over in zip(too_short, *again, strict=True):
             input_ids[i], over[i] = ids, is_over
     return input_ids, over

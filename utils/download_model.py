@@ -3,19 +3,12 @@
     python utils/download_model.py              all of them
     python utils/download_model.py xlmr tiny    some of them, by short name or Hub id
 
-Each line of model2chckpt.json gives a short name and where its checkpoint comes from:
-    "xlmr": "FacebookAI/xlm-roberta-base"   a repository of the Hugging Face Hub
-    "tiny": "./tests/sample-corpus"         a corpus folder (it begins with "./"): a small BERT with random
-                                            weights is made, its tokenizer trained on the corpus's texts
+model2chckpt.json gives each short name a repository of the Hugging Face Hub, or a corpus folder that begins with "./",
+from whose texts a small BERT with random weights is made. Pickled weights and code of a repository's own are never
+loaded: a checkpoint that needs them is refused.
 
-Writes  models/pretrained/CHECKPOINT/       config, safetensors weights, tokenizer; complete.json, written last,
-                                            says that the folder loads offline
+Writes  models/pretrained/CHECKPOINT/   config, safetensors weights, tokenizer; complete.json with their hashes, last
 Exit    0 all there, 1 one could not be fetched (the others were), 2 wrong use
-
-Weights are read as safetensors only; pickled weights and code from a repository are never loaded: a checkpoint
-that needs them is refused. A checkpoint that has only a sentencepiece vocabulary gets a tokenizer.json, so that it
-loads without sentencepiece. An interrupted download goes on where it stopped. What is downloaded is compared with the
-Hub's hashes, and what is there with those in complete.json: a damaged checkpoint is fetched anew.
 """
 
 import sys
@@ -29,8 +22,6 @@ if __name__ == "__main__":  # before any package is imported
     environment.prepare()
 
 import argparse
-import fcntl
-import hashlib
 import logging
 import os
 import re
@@ -38,31 +29,14 @@ import shutil
 import subprocess
 from typing import Any
 
+from filelock import FileLock
+
 from utils import corpus_load, options, runs
 from utils.runs import PRETRAINED, ROOT, RunError
 
 MODEL2CHCKPT = ROOT / "utils" / "model2chckpt.json"
-WANTED_FILES = [
-    "config.json",
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "tokenizer*.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "*.model",
-    "*.codes",
-]
-TINY_VOCABULARY = 4000
-SPECIAL_TOKENS = {
-    "pad_token": "[PAD]",
-    "unk_token": "[UNK]",
-    "cls_token": "[CLS]",
-    "sep_token": "[SEP]",
-    "mask_token": "[MASK]",
-}
+WANTED_FILES = ["config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json", "*.model", "*.codes",
+                "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt"]  # fmt: skip
 
 # a repository of the Hub, or a folder of this project: nothing in it leads out of models/pretrained/
 CHECKPOINT = re.compile(r"(\./)?[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,95})?")
@@ -74,25 +48,19 @@ def known_checkpoints() -> dict[str, str]:
     """Return short name -> checkpoint, as utils/model2chckpt.json has them."""
     remedy = "git checkout utils/model2chckpt.json restores it"
     checkpoints = runs.read_record(MODEL2CHCKPT, {str: str}, remedy)
-    for name in checkpoints:
-        if not options.MODEL_NAME.fullmatch(name):
-            expected = "short names of letters, digits, '_', '.' and '-'"
-            raise RunError(f"{runs.shown(MODEL2CHCKPT)}: expected {expected}, found {name!a}; {remedy}")
+    if wrong := [name for name in checkpoints if not options.MODEL_NAME.fullmatch(name)]:
+        raise RunError(f"{runs.shown(MODEL2CHCKPT)}: {wrong[0]!a} can't be a model's short name; {remedy}")
     return checkpoints
 
 
 def find_checkpoint(checkpoint: str) -> Path:
-    """Return the folder of a checkpoint: itself if it is a folder, else fetched into models/pretrained/.
-
-    RunError if it isn't there and can't be fetched because HF_HUB_OFFLINE is set, or if it is damaged.
-    """
+    """Return the folder of a checkpoint: itself if it is one, else that in models/pretrained/, fetched if need be."""
     folder = folder_at_hand(checkpoint)
     if folder is None:
         return fetch(checkpoint)
-    if folder.parent == PRETRAINED:  # a copy elsewhere may have been changed on purpose
-        found = damage(folder)
-        if found:
-            raise RunError(f"{found}; to fetch it anew, type: {fetch_command(checkpoint)}")
+    # a folder elsewhere may have been changed on purpose
+    if folder.parent == PRETRAINED and (fault := damage(folder)):
+        raise RunError(f"{fault}; to fetch it anew, type: {fetch_command(checkpoint)}")
     return folder
 
 
@@ -106,201 +74,131 @@ def folder_at_hand(checkpoint: str) -> Path | None:
 
 
 def pretrained_folder(checkpoint: str) -> Path:
-    """Return the folder under models/pretrained/ that holds a fetched checkpoint; RunError if it can't be one."""
+    """Return the folder in models/pretrained/ for a checkpoint; RunError if it can't be one."""
     if not CHECKPOINT.fullmatch(checkpoint):
-        raise RunError(
-            f"{checkpoint[:80]!a}: expected a folder with config.json, or a model of the Hugging Face Hub as "
-            "FacebookAI/xlm-roberta-base, found neither"
-        )
-    return PRETRAINED / _folder_name(checkpoint)
-
-
-def _folder_name(checkpoint: str) -> str:
-    return checkpoint.removeprefix("./").replace("/", "--")
+        hub = "a model of the Hugging Face Hub, as FacebookAI/xlm-roberta-base is"
+        raise RunError(f"{checkpoint[:80]!a}: neither a folder with config.json nor {hub}; check the name")
+    return PRETRAINED / checkpoint.removeprefix("./").replace("/", "--")
 
 
 def fetch_command(checkpoint: str) -> str:
-    """Return the command that fetches a checkpoint, or its folder, by its short name where it has one."""
-    fetched = (_folder_name(checkpoint), Path(checkpoint).name)
-    names = [name for name, known in known_checkpoints().items() if _folder_name(known) in fetched]
-    return f"python utils/download_model.py {(names or [checkpoint])[0]}"
+    short = {known: name for name, known in known_checkpoints().items()}
+    return f"python utils/download_model.py {short.get(checkpoint, checkpoint)}"
+
+
+def complete(folder: Path) -> dict[str, Any]:
+    """Return complete.json of a folder in models/pretrained/: its commit on the Hub, and its files' hashes."""
+    shape = {"revision": str, "files": {"config.json": str}}
+    return runs.read_record(folder / "complete.json", shape, "it is not whole")
+
+
+def damage(folder: Path) -> str:
+    """Return what of a folder in models/pretrained/ is not as it was fetched, by its hashes; "" if nothing."""
+    try:
+        hashes = complete(folder)["files"]
+    except RunError as error:
+        if isinstance(error.__cause__, OSError):  # a file server that is away: what can't be read may be whole
+            raise
+        return str(error)
+    changed = [path for name in hashes if not (path := folder / name).is_file() or runs.sha256_of(path) != hashes[name]]
+    return f"{runs.shown(changed[0])}: not as it was fetched" if changed else ""
 
 
 def start_weights(checkpoint: str) -> str | None:
-    """Return a hash of a checkpoint's weights; None where they have to be fetched first, or are nowhere."""
+    """Return the hash of a checkpoint's weights, of each file if several; None if it has to be fetched first."""
     try:
         folder = folder_at_hand(checkpoint)
-    except RunError:  # told when it is loaded: a finished training needs its start no more
-        folder = None
-    if folder is None:
+        return start_of(folder)["start_weights"] if folder else None
+    except RunError:
+        # told when it is loaded: a finished training needs its start no more
         return None
-    # of what was fetched they are known, and compared before it is loaded; a copy elsewhere may have been changed
-    hashes = _fetched(folder)["files"] or {path.name: runs.sha256_of(path) for path in folder.glob("*.safetensors")}
-    weights = [hashes[name] for name in sorted(hashes) if name.endswith(".safetensors")]
-    return weights[0] if len(weights) == 1 else hashlib.sha256("\n".join(weights).encode()).hexdigest()
-
-
-def _fetched(folder: Path) -> dict[str, Any]:
-    """Return what complete.json has of a checkpoint that was fetched: revision, and hashes of files; else nothing."""
-    try:
-        if folder.parent == PRETRAINED:
-            return runs.read_record(folder / "complete.json", {"revision": str, "files": {str: str}}, "")
-    except RunError:  # told when it is loaded
-        pass
-    return {"revision": "", "files": {}}
 
 
 def start_of(folder: Path) -> dict[str, Any]:
-    """Return what run.json tells of the model that a training starts from: its languages, its commit on the Hub."""
-    langs = runs.read_record(folder / "config.json", {}, "fetch or copy it anew").get("train_langs", [])
+    """Return what run.json tells of the model that a training starts from: weights, commit on the Hub, languages."""
+    langs = runs.read_record(folder / "config.json", {}, "fetch or copy it again").get("train_langs", [])
+    # the hashes of what was fetched are known: find_checkpoint compares them
+    fetched: dict[str, Any] = complete(folder) if folder.parent == PRETRAINED else {"revision": "", "files": {}}
+    hashes = [fetched["files"].get(path.name) or runs.sha256_of(path) for path in sorted(folder.glob("*.safetensors"))]
     return {
-        "start_weights": start_weights(str(folder)),
-        "start_revision": _fetched(folder)["revision"],
+        "start_weights": " ".join(hashes) or None,
+        "start_revision": fetched["revision"],
         "start_langs": langs if not runs.misfit(langs, [options.LANGUAGE]) else [],
     }
 
 
-def damage(folder: Path) -> str:
-    """Return what of a fetched checkpoint is not as it was fetched, by the hashes in complete.json; "" if nothing."""
-    try:
-        files = runs.read_record(folder / "complete.json", {"files": {str: str}}, "it is not whole")["files"]
-    except RunError as error:
-        return str(error)
-    for path, sha256 in ((folder / name, sha256) for name, sha256 in files.items()):
-        if not path.is_file() or runs.sha256_of(path) != sha256:
-            found = "another content" if path.is_file() else "none"
-            return f"{runs.shown(path)}: expected the file that was fetched, by its hash, found {found}"
-    return "" if "config.json" in files else f"{runs.shown(folder)}/complete.json: expected hashes, found none"
-
-
 def fetch(checkpoint: str) -> Path:
-    """Make models/pretrained/CHECKPOINT/, proven to load offline, if it is not there or damaged; return it.
+    """Make models/pretrained/CHECKPOINT/ if it is not there or damaged, and return it. Several at once wait in turn."""
+    from huggingface_hub import HfApi, constants
 
-    Several at once wait for each other.
-    """
-    target = pretrained_folder(checkpoint)
+    folder, revision = pretrained_folder(checkpoint), ""
     PRETRAINED.mkdir(parents=True, exist_ok=True)
-    lock = os.open(PRETRAINED / ".lock", os.O_WRONLY | os.O_CREAT)  # NFS locks only what can be written
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if (target / "complete.json").is_file():
-            found = damage(target)
-            if not found:
-                return target
-            log.warning("%s: fetching it anew", found)
-        partial = target.with_name(f"{target.name}.partial")
-        if checkpoint.startswith("./"):
-            make_tiny(corpus_load.find_corpus(str(ROOT / checkpoint)), partial)
-            revision = ""
-        else:
-            revision = _download(checkpoint, partial)
+    with FileLock(PRETRAINED / ".lock"):
+        if (folder / "complete.json").is_file():
+            fault = damage(folder)
+            if not fault:
+                return folder
+            log.warning("%s: fetching it again", fault)
+            shutil.rmtree(folder)
         try:
-            convert_tokenizer(partial)
-            _prove(partial)
+            if checkpoint.startswith("./"):
+                make_tiny(corpus_load.find_corpus(str(ROOT / checkpoint)), folder)
+            else:
+                log.info("%s: downloading", checkpoint)
+                # the client's, else a line per request
+                logging.getLogger("httpx2").setLevel(logging.WARNING)
+                hub = HfApi()
+                info = hub.model_info(checkpoint, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT)
+                revision = info.sha or ""
+                refuse_pickled(checkpoint, [file.rfilename for file in info.siblings or ()])
+                # it goes on where an interrupted download has stopped, and compares nothing but sizes
+                hub.snapshot_download(checkpoint, revision=revision, local_dir=folder, allow_patterns=WANTED_FILES)
+                if wrong := hub.verify_repo_checksums(checkpoint, revision=revision, local_dir=folder).mismatches:
+                    # the client has noted that the file is right, and would never fetch it again
+                    shutil.rmtree(folder)
+                    raise OSError(f"{wrong[0]['path']} came with another hash")
+                # with a sentencepiece vocabulary alone, it would be converted each time it is loaded
+                if not (folder / "tokenizer.json").is_file() and list(folder.glob("*.model")):
+                    from transformers import AutoTokenizer
+
+                    AutoTokenizer.from_pretrained(folder, trust_remote_code=False).save_pretrained(folder)
+            _prove(folder)
         except RunError:
-            shutil.rmtree(partial)  # what does not load must not be gone on from
             raise
-        runs.follow_umask(partial)
-        files = {path.name: runs.sha256_of(path) for path in sorted(partial.glob("[!.]*")) if path.is_file()}
-        runs.write_json(partial / "complete.json", {"checkpoint": checkpoint, "revision": revision, "files": files})
-        shutil.rmtree(partial / ".cache", ignore_errors=True)  # the Hub's notes on what it has downloaded
-        shutil.rmtree(target, ignore_errors=True)
-        partial.rename(target)
-        log.info("%s: there, in %s", checkpoint, runs.shown(target))
-        return target
-    except Exception as error:  # tokenizers raises nothing narrower
-        fault = runs.disk_fault(partial, error)
-        if fault is None:
-            raise
-        raise fault from error
-    finally:
-        os.close(lock)
-
-
-def _download(checkpoint: str, folder: Path) -> str:
-    """Download a Hub repository's safetensors, config and tokenizer; return its commit."""
-    from huggingface_hub import constants, model_info, snapshot_download
-    from huggingface_hub.utils import filter_repo_objects
-
-    if constants.HF_HUB_OFFLINE:
-        raise RunError(
-            f"{runs.shown(pretrained_folder(checkpoint))}: expected the model {checkpoint}, found none, and "
-            f"HF_HUB_OFFLINE is set; on a machine with internet, type: {fetch_command(checkpoint)}"
-        )
-    logging.getLogger("httpx2").setLevel(logging.WARNING)  # the client's, else a line per request
-    log.info("%s: downloading", checkpoint)
-    try:
-        info = model_info(checkpoint, files_metadata=True, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT)
-        files = {file.rfilename: file for file in info.siblings or ()}
-        wanted = list(filter_repo_objects(files, allow_patterns=WANTED_FILES))
-        refuse_pickled(checkpoint, list(files))
-        snapshot_download(checkpoint, revision=info.sha, local_dir=folder, allow_patterns=WANTED_FILES)
-        wrong = [name for name in wanted if not _is_as_on_the_hub(folder / name, files[name])]
-    except RunError:
-        raise
-    except Exception as error:  # the Hub's client raises anything where an answer is not the Hub's
-        cause: BaseException = error
-        while cause.__cause__:  # the client wraps what the Hub has answered
-            cause = cause.__cause__
-        raise RunError(
-            f"{checkpoint}: expected a model on {constants.ENDPOINT}, found {type(cause).__name__}: "
-            f"{runs.first_line(cause)}; check name and connection, and type again: {fetch_command(checkpoint)} "
-            "(what has been fetched is kept)"
-        ) from error
-    if wrong:
-        shutil.rmtree(folder)  # its notes say that the file is right: it would never be fetched again
-        raise RunError(
-            f"{checkpoint}: expected {wrong[0]} with the hash that {constants.ENDPOINT} tells, found another content "
-            f"or none; to try again, type: {fetch_command(checkpoint)}"
-        )
-    return info.sha or ""
-
-
-def _is_as_on_the_hub(path: Path, file: Any) -> bool:
-    """Tell whether a downloaded file has the hash that the Hub tells, if it tells one: SHA-256, or git's for small."""
-    from huggingface_hub.utils.sha import git_hash
-
-    if not path.is_file():
-        return False
-    if file.lfs is not None:
-        return runs.sha256_of(path) == file.lfs.sha256
-    if not file.blob_id:
-        return True
-    return git_hash(path.read_bytes()) == file.blob_id
+        except Exception as error:
+            # the client raises anything where an answer is not the Hub's, and tokenizers where the disk is full
+            found = f"can't be fetched from {constants.ENDPOINT}: {type(error).__name__}: {runs.first_line(error)}"
+            advice = f"check name and connection; to go on, where there is internet, type: {fetch_command(checkpoint)}"
+            raise runs.disk_fault(folder, error) or RunError(f"{checkpoint}: {found}; {advice}") from error
+        # the client's notes
+        shutil.rmtree(folder / ".cache", ignore_errors=True)
+        runs.follow_umask(folder)
+        files = {path.name: runs.sha256_of(path) for path in sorted(folder.glob("[!.]*")) if path.is_file()}
+        runs.write_json(folder / "complete.json", {"checkpoint": checkpoint, "revision": revision, "files": files})
+    return folder
 
 
 def refuse_pickled(checkpoint: str, files: list[str]) -> None:
     """RunError if there are no safetensors weights among a checkpoint's files; names pickled ones."""
     if not any(name.endswith(".safetensors") for name in files):
-        pickled = [name for name in files if name.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5"))]
-        found = f"{', '.join(sorted(pickled))}; pickled weights are never loaded: choose a model" if pickled else "none"
-        raise RunError(f"{checkpoint}: expected model.safetensors, found {found}")
-
-
-def convert_tokenizer(folder: Path) -> None:
-    """Give a checkpoint that has only a sentencepiece vocabulary a tokenizer.json; its tokens stay the same."""
-    if (folder / "tokenizer.json").is_file() or not list(folder.glob("*.model")):
-        return
-    from transformers import AutoTokenizer
-
-    AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False).save_pretrained(folder)
+        pickled = [name for name in sorted(files) if name.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5"))]
+        found = f", but {', '.join(pickled)}; pickled weights are never loaded" if pickled else ""
+        raise RunError(f"{checkpoint}: no model.safetensors{found}; choose another model")
 
 
 def _prove(folder: Path) -> None:
-    """Load the folder and try it in a new process, offline and without sentencepiece; RunError if that fails."""
+    """Load and try a folder in a new process, offline and without sentencepiece; RunError without it if that fails."""
     code = (
-        "import sys; sys.modules['sentencepiece'] = None\n"
-        "from pathlib import Path; from utils import environment; environment.let_options_decide(cpu=False)\n"
-        "import torch; torch.set_num_threads(1)  # login nodes are others' too\n"
-        "from utils import model\n"
-        "model.load(Path(sys.argv[1]), ['A', 'B'], None, 'auto', learns=True)\n"
+        "import sys; sys.modules['sentencepiece'] = None; from pathlib import Path; from utils import model\n"
+        "model.load(Path(sys.argv[1]), ['A', 'B'], None, 'auto', learns=True)"
     )
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
-    proof = subprocess.run([sys.executable, "-c", code, folder], env=environment, capture_output=True, text=True)
-    if proof.returncode:
-        last_line = proof.stderr.strip().splitlines()[-1] if proof.stderr.strip() else f"exit {proof.returncode}"
-        reason = last_line.removeprefix("utils.runs.RunError: ")
-        raise RunError(f"{runs.shown(folder)}: expected a checkpoint that loads offline, found: {reason}")
+    # on one thread: login nodes are others' too
+    variables = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    tried = subprocess.run([sys.executable, "-c", code, folder], env=variables, capture_output=True, text=True)
+    if tried.returncode:
+        shutil.rmtree(folder)
+        reason = (tried.stderr.strip().splitlines() or [f"exit {tried.returncode}"])[-1]
+        raise RunError(f"{runs.shown(folder)}: does not load: {reason.removeprefix('utils.runs.RunError: ')}")
 
 
 def make_tiny(corpus: Path, folder: Path) -> None:
@@ -312,54 +210,44 @@ def make_tiny(corpus: Path, folder: Path) -> None:
     registers = corpus_load.load_registers(corpus)
     langs = [lang for lang in corpus_load.list_languages(corpus, "train") if lang != corpus_load.DISTR]
     texts = [text for lang in langs for text in corpus_load.read_texts(corpus, "train", lang, registers)["text"]]
-
-    shutil.rmtree(folder, ignore_errors=True)
     # BPE and not WordPiece, whose trainer numbers the tokens in another order at each making
     tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))
     # line ends are kept as a mark of their own: verse and dialogue are known by them
-    tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFKC(), normalizers.Lowercase(), normalizers.Replace("\n", " ⏎ ")]
-    )
+    line_ends = normalizers.Replace("\n", " ⏎ ")
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase(), line_ends])
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.BpeTrainer(vocab_size=TINY_VOCABULARY, special_tokens=list(SPECIAL_TOKENS.values()))
-    tokenizer.train_from_iterator(texts, trainer)
+    special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
+    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=4000, special_tokens=list(special.values())))
     ids = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ids)
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=512, **SPECIAL_TOKENS)
-    wrapped.save_pretrained(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=512, **special).save_pretrained(folder)
 
     torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=tokenizer.get_vocab_size(), pad_token_id=wrapped.pad_token_id,
-        hidden_size=128, num_hidden_layers=2, num_attention_heads=2, intermediate_size=256,
-    )  # fmt: skip
-    config.random_weights = True  # utils/model.py freezes none of them
+    sizes: dict[str, Any] = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = BertConfig(vocab_size=tokenizer.get_vocab_size(), pad_token_id=0, intermediate_size=256, **sizes)
+    # a training freezes none of them
+    config.random_weights = True
     BertModel(config).save_pretrained(folder)
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     checkpoints = known_checkpoints()
-    parser = options.new_parser(
-        "Fetch pretrained models, for machines without internet.", "python utils/download_model.py xlmr"
-    )
-    parser.add_argument(
-        "names",
-        nargs="*",
-        metavar="NAME",
-        help=f"short names of utils/model2chckpt.json (default: all): {', '.join(checkpoints)}; or a Hub id, LAB/NAME",
-    )
+    known = ", ".join(checkpoints)
+    example = "python utils/download_model.py xlmr"
+    parser = options.new_parser("Fetch pretrained models, for machines without internet.", example)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{known} (default: all), or a Hub id, LAB/NAME")
     args = options.parse(parser, argv)
     for name in args.names:
-        if name not in checkpoints and not (CHECKPOINT.fullmatch(name) and re.search(r"\w/", name)):
-            parser.error(f"expected names of {', '.join(checkpoints)}, or a Hub id LAB/NAME; found {name!a}")
+        if name not in checkpoints and not (CHECKPOINT.fullmatch(name) and "/" in name):
+            parser.error(f"{name!a}: neither one of {known}, nor a Hub id LAB/NAME")
     args.checkpoints = [checkpoints.get(name, name) for name in args.names or checkpoints]
     return args
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parse_args(argv)
-    failed = 0
-    for checkpoint in args.checkpoints:
+    code = 0
+    for checkpoint in parse_args(argv).checkpoints:
         try:
             folder = folder_at_hand(checkpoint)
             if folder is None or folder.parent == PRETRAINED:
@@ -367,8 +255,8 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{checkpoint}: {runs.shown(folder)}")
         except RunError as error:
             log.error("%s", error)
-            failed += 1
-    return 1 if failed else 0
+            code = 1
+    return code
 
 
 if __name__ == "__main__":

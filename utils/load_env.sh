@@ -11,52 +11,40 @@
 
 unset PYTHONPATH PYTHONHOME # a module's: its packages would go before those of requirements.txt
 
-make_env() {
-    local root=$1 python candidate
-    if cmp --silent "$root/requirements.txt" "$root/.venv/made-from.txt"; then return; fi
+make_env() { # FOLDER
+    local python code=0 quiet=--quiet
+    if cmp --silent "$1/requirements.txt" "$1/.venv/made-from.txt"; then return; fi
     if [[ -n ${in_job:-} ]]; then
-        echo "load_env.sh: expected .venv, made from requirements.txt, found none;" \
+        echo "load_env.sh: there is no .venv made from requirements.txt;" \
             "type where there is internet: bash -c 'source utils/load_env.sh'" >&2
         return 1
     fi
-    for candidate in python3.11 python3 python3.12 python3.13; do
-        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; then
-            python=$candidate
-            break
-        fi
+    for python in python3.11 python3 python3.12 python3.13 ""; do
+        if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; then break; fi
     done
-    if [[ -z ${python:-} ]]; then
-        echo "load_env.sh: expected Python 3.11 or later, found none: load it in utils/load_env.sh" >&2
+    if [[ -z $python ]]; then
+        echo "load_env.sh: there is no Python 3.11 or later here: load one in utils/load_env.sh" >&2
         return 1
     fi
+    if [[ -t 2 ]]; then quiet=--progress-bar=on; fi
     (
         flock 9
-        if cmp --silent "$root/requirements.txt" "$root/.venv/made-from.txt"; then exit; fi
-        echo "making .venv with requirements.txt: some minutes, this once" >&2
-        set -m # a process group of its own for what follows, so that of a signal this alone speaks
-        build_env "$root" "$python" &
+        if cmp --silent "$1/requirements.txt" "$1/.venv/made-from.txt"; then exit; fi # others have made it meanwhile
+        echo "making .venv, this once: some minutes, and 5.5 GB with torch for a GPU, 1.8 GB with torch for CPUs alone" \
+            "(README.md, Slurm cluster, says how)" >&2
+        set -m # in a process group of its own, which a signal ends as a whole
+        { rm -rf "$1/.venv" && "$python" -m venv "$1/.venv" &&
+            "$1/.venv/bin/python" -m pip install "$quiet" --disable-pip-version-check -r "$1/requirements.txt" &&
+            cp "$1/requirements.txt" "$1/.venv/made-from.txt"; } >&2 & # copied last: the environment is whole
         set +m
-        trap 'end_build "$!" INT 130' INT
-        trap 'end_build "$!" TERM 143' TERM
-        trap 'end_build "$!" USR2 140' USR2
-        wait "$!"
-    ) 9> "$root/.venv.lock"
+        trap 'kill -KILL -- "-$!"' INT TERM HUP USR2
+        wait "$!" || code=$?
+        if ((code > 128)); then echo "load_env.sh: interrupted; the same command makes .venv anew" >&2; fi
+        exit "$code"
+    ) 9> "$1/.venv.lock"
 }
 
-build_env() { # ROOT PYTHON
-    rm -rf "$1/.venv"
-    "$2" -m venv "$1/.venv" &&
-        "$1/.venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$1/requirements.txt" &&
-        cp "$1/requirements.txt" "$1/.venv/made-from.txt" # last: says that the environment is whole
-}
-
-end_build() { # PID SIGNAL EXIT-CODE
-    echo "load_env.sh: ended by SIG$2; the same command makes .venv anew" >&2
-    kill -KILL -- "-$1" 2> /dev/null || true
-    exit "$3"
-}
-
-make_env "$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)" || exit
+make_env "$(realpath "$(dirname "${BASH_SOURCE[0]}")/..")" || exit
 set +u # activate scripts read variables that may not be set
 # shellcheck disable=SC1091
 source "$(dirname "${BASH_SOURCE[0]}")/../.venv/bin/activate"

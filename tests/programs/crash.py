@@ -102,8 +102,7 @@ PROGRAMS = {
         ["outputs/grid/**/.*.tmp"], prepare_grid,
     ),
     "download_model": Program(
-        ["utils/download_model.py", "tiny"], [str(TINY)], [f"{TINY}.partial/*", f"{TINY}.partial/complete.json"],
-        prepare_nothing,
+        ["utils/download_model.py", "tiny"], [str(TINY)], [f"{TINY}/*", f"{TINY}/.complete.json*"], prepare_nothing,
     ),
     ".venv": Program(
         ["bash", "-c", "set -euo pipefail; source utils/load_env.sh"], [".venv"], [".venv/bin", ".venv/lib/*/*/pip"],

@@ -1,5 +1,6 @@
 """A finished run with all that belongs to it, to damage, and what the scripts say of the damage."""
 
+import io
 import shutil
 from collections.abc import Callable
 
@@ -10,7 +11,7 @@ import evaluate
 import finetune
 import post_eval
 from utils import download_model, runs
-from utils.cluster import grid, plan, status, submit
+from utils.cluster import grid
 
 # what makes any JSON file unreadable
 NOT_JSON: dict[str, Callable[[bytes], bytes]] = {
@@ -40,7 +41,6 @@ def finished(tmp_path_factory, tiny):
     (corpus / "info" / "reg_abbv.json").write_text('{"IN": "information", "OP": "opinion"}')
     shutil.copytree(tiny, folder / "models" / "pretrained" / tiny.name)
     shutil.copy(download_model.MODEL2CHCKPT, folder / "model2chckpt.json")
-    (folder / "run_eval.sh").write_text('eval_langs=("en" "fr")\n')
     with pytest.MonkeyPatch.context() as patch:
         stand_in(patch, folder)
         assert finetune.main(["--num-epochs=2", *FAST, *names(folder)]) == 0
@@ -49,16 +49,15 @@ def finished(tmp_path_factory, tiny):
 
 
 def stand_in(patch, folder):
-    """Let this folder stand in for the repository's outputs/, models/, model2chckpt.json and run_eval.sh."""
-    for module in (runs, grid, status, submit):
-        patch.setattr(module, "ROOT", folder)
+    """Let this folder stand in for the repository's outputs/, models/ and model2chckpt.json."""
+    patch.setattr(runs, "ROOT", folder)
+    patch.setattr("sys.stdin", io.StringIO())  # Slurm's queue
     patch.setattr(download_model, "PRETRAINED", folder / "models" / "pretrained")
     patch.setattr(download_model, "MODEL2CHCKPT", folder / "model2chckpt.json")
     patch.setenv("REGISTER_CORPUS", str(folder / "corpus"))
     patch.setenv("HF_HUB_OFFLINE", "1")
     patch.chdir(folder)
-    grid.eval_langs.cache_clear()
-    plan.hash_file.cache_clear()
+    grid.hash_file.cache_clear()
 
 
 def names(folder, subfolder=""):
@@ -78,7 +77,7 @@ def told(copy, capsys, caplog):
     """Return a function that runs a script as from a terminal; gives exit code and the lines that tell of faults."""
 
     def told(script: str) -> tuple[int, list[str]]:
-        common = ["--models=tiny", "--langs=en", "--local"]
+        common = ["--models=tiny", "--langs=en", "--local", "--eval-langs=all"]
         evaluation = [*names(copy), "--eval-lang"]
         main, options = {
             "finetune": (finetune.main, ["--num-epochs=2", *FAST, *names(copy)]),
@@ -91,9 +90,9 @@ def told(copy, capsys, caplog):
                 post_eval.main,
                 ["--base-dir", str(copy / "outputs"), "--ignore-cfm", "--ignore-tve", "--ignore-report"],
             ),
-            "plan": (submit.main, ["train", *common, "--then-evaluate", "--dry-run", "--", "--num-epochs=2", *FAST]),
-            "plan eval": (submit.main, ["eval", *common, "--dry-run"]),
-            "status": (submit.main, ["train", *common, "--then-evaluate", "--status", "--", "--num-epochs=2", *FAST]),
+            "plan": (grid.main, ["train", *common, "--then-evaluate", "--dry-run", "--", "--num-epochs=2", *FAST]),
+            "plan eval": (grid.main, ["eval", *common, "--dry-run"]),
+            "status": (grid.main, ["train", *common, "--then-evaluate", "--status", "--", "--num-epochs=2", *FAST]),
             "download": (download_model.main, ["tiny"]),
         }[script]
         caplog.clear()

@@ -16,36 +16,25 @@ if [[ $0 == */slurm_script ]]; then
     trap : TERM # outlive the step, to see how it ended
 fi
 
+script=$(realpath "$0")
 # a relative corpus counts from where the user is
 if [[ -n ${REGISTER_CORPUS:-} ]]; then REGISTER_CORPUS=$(realpath -m -- "${REGISTER_CORPUS/#\~\//$HOME/}"); fi
-cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit
+cd "$(realpath "$(dirname "${BASH_SOURCE[0]}")/../..")" || exit
 
-max_turns_without_progress=3
+if (($# < 2)); then # --help, or wrong use: the comment at the top of the script
+    sed -n '/^# /,$ { /^[^#]\|^$/q; s/^# \{0,1\}//p }' "$script"
+    if [[ ${1:-} == --help || ${1:-} == -h ]]; then exit 0; fi
+    exit 2
+fi
+run=$1-$2 # its folder
+if [[ " ${*:3}" =~ " --su"[a-z]*[=\ ]([^ ]+) ]]; then run=${BASH_REMATCH[1]}/$run; fi # --subfolder
+source utils/load_env.sh
 
-# Set model, langs and run, the run's folder, from a wrapper's arguments, or show its help, the comment at its top.
-read_arguments() { # SCRIPT MODEL LANGS…
-    if [[ ${2:-} == --help || ${2:-} == -h ]]; then
-        sed -n '/^# /,$ { /^[^#]\|^$/q; s/^# \{0,1\}//p }' "$1"
-        exit 0
-    fi
-    if (($# < 3)); then
-        echo "$1: expected MODEL LANGS, as in: bash $1 xlmr en-fr" >&2
-        exit 2
-    fi
-    model=$2 langs=$3 run=$2-$3
-    while (($#)); do
-        case $1 in
-            --su*=*) run=${1#*=}/$model-$langs ;;
-            --su*) run=${2:-}/$model-$langs ;;
-            *) ;;
-        esac
-        shift
-    done
-}
+most_requeues=3 # of a job whose last turn has saved nothing
 
-# Run COMMAND… as the work of the run; return its exit code.
+# Run a command as the work of the run, and leave with its exit code.
 run_python() { # COMMAND…
-    local before reason="" status=1 step
+    local before reason status=1 step requeues=${SLURM_RESTART_COUNT:-0}
     if [[ -z $in_job ]]; then exec "$@"; fi
 
     export HF_HUB_OFFLINE=1 # nodes often have no internet: what is missing is told at once, not after a time-out
@@ -61,26 +50,19 @@ run_python() { # COMMAND…
         while kill -0 "$step" 2> /dev/null; do wait "$step" || true; done # a trapped signal ends a wait early
         wait "$step" && status=0 || status=$?
     fi
-    if [[ -n $near_time_limit ]] && ((status)); then reason="the time limit is near"; fi
-    if ((status == SLURM_EXIT_ERROR)); then reason="Slurm could not run this"; fi
-    if [[ -z $reason ]]; then
-        rm -f "outputs/.turns-$SLURM_JOB_ID"
-        return "$status"
+    if [[ -n $near_time_limit ]] && ((status)); then
+        reason="the time limit is near"
+    elif ((status == SLURM_EXIT_ERROR)); then
+        reason="Slurm could not run this"
+    else
+        exit "$status"
     fi
-    requeue "$reason" "$([[ $(saved) == "$before" ]] || echo yes)"
-}
-
-# Put this job back into the queue, unless too many turns one after the other have saved nothing.
-requeue() { # REASON HAS_SAVED
-    local file=outputs/.turns-$SLURM_JOB_ID turns=0
-    if [[ -z $2 ]]; then turns=$(($(cat "$file" 2> /dev/null || echo 0) + 1)); fi
-    rm -f "$file"
-    if ((turns > max_turns_without_progress)); then
-        echo "$1, and $turns turns have saved nothing: submit it again, with a longer SBATCH_TIMELIMIT if it was short"
-        return 1
+    if ((requeues >= most_requeues)) && [[ $(saved) == "$before" ]]; then
+        echo "$reason, and after $requeues requeues this turn has saved nothing: submit it again, with a longer" \
+            "SBATCH_TIMELIMIT if it was short"
+        exit 1
     fi
-    if ((turns)); then mkdir -p outputs && echo "$turns" > "$file"; fi
-    echo "$1: job $SLURM_JOB_ID is requeued, and goes on from what is saved"
+    echo "$reason: job $SLURM_JOB_ID is requeued, and goes on from what is saved"
     scontrol requeue "$SLURM_JOB_ID"
 }
 
