@@ -4,26 +4,19 @@
     python post_eval.py --base-dir outputs/seed1 outputs/seed2 outputs/seed3 --format png pdf --labels fr
     python post_eval.py --compare xlmr-en xlmr-en-fr
 
-Reads   the files that finetune.py and evaluate.py wrote under the base dirs (default: outputs/, without outputs/demo);
-        no model, and no corpus but for the beginnings of texts in errors/, where it is at hand
-Writes  in each run's folder   cfm.png            confusion matrices, a panel per evaluation language
-                               errors/LANG.tsv    wrong predictions, the most confident first
-        in the base dir        tve.png            training languages x evaluation languages, per model and metric
-        (--output-dir)         registers.png      F1 of each register, a panel per evaluation language
-                               tve.md, tve.tex    the matrices as tables, digit for digit
-                               tve_cells.csv      the same in long form
-                               tve.csv            every run's scores with their intervals
-                               per_register.csv   precision, recall, F1 and support of each register
-                               methods.md         a paragraph for a paper, and BibTeX
-                               report.html        a page for a browser: from the matrices to the texts behind a score
+Reads   what finetune.py and evaluate.py wrote under the base dirs (default: outputs/, without outputs/demo); the corpus
+        only for the beginnings of texts in errors/, where it is at hand
+Writes  in each run's folder: cfm.png, errors/LANG.tsv
+        in the base dir (--output-dir): tve.png, registers.png, tve.md, tve.tex, tve_cells.csv, tve.csv,
+        per_register.csv, methods.md, report.html; README.md says what each holds
         What one page can't hold goes to further ones: cfm-2.png, tve-2.png…
 Prints  the matrices of the metrics drawn, or with --compare the comparison
 Exit    0 all drawn, 1 nothing to draw, or damaged files (named; the rest is drawn), 2 wrong use,
         128 + N ended by signal N
 
 Several base dirs are repetitions of the same grid with other seeds: cells show mean, standard deviation and interval
-over them, and what belongs to all of them is written to the folder that holds them. The scores are defined in
-utils/metrics.py, intervals and comparisons in utils/uncertainty.py. The same input gives the same bytes.
+over them. The scores are defined in utils/metrics.py, intervals and comparisons in utils/uncertainty.py. The same input
+gives the same bytes.
 """
 
 import sys

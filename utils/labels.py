@@ -222,7 +222,6 @@ WORDS = {
     "this one": ("this one", "celui-ci"),
     "matrix": ("Confusion matrix", "Matrice de confusion"),
     "gold predicted": ("gold ↓ predicted →", "référence ↓ prédit →"),
-    "most confused": ("Most confused", "Les plus confondus"),
     "precision": ("precision", "précision"),
     "recall": ("recall", "rappel"),
     "support": ("gold texts", "textes de référence"),

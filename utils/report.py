@@ -124,10 +124,6 @@ def _macros(lang: str, names: dict[str, str], anchors: dict[int, str]) -> Any:
             name = f"l’{name}" if name[0] in "aàâeéèêiîoôu" or name == "hébreu" else f"le {name}"
         return name if name == code else f"{name} ({code})"
 
-    def most_confused(row: Any) -> list[tuple[int, str, str]]:
-        pairs = [(-row.counts[i, j], i, j) for i, j in itertools.permutations(range(len(row.registers)), 2)]
-        return [(-n, row.registers[i], row.registers[j]) for n, i, j in sorted(pairs)[:3] if n]
-
     colours = (colormaps["Blues"](step / SHADES, bytes=True)[:3] for step in range(SHADES + 1))
     known = {name: globals()[name] for name in ("COMPARE_ALL", "FEW_TEXTS", "GRAVE", "PARTS", "PLACES", "SLIGHT")} | {
         "anchors": anchors,
@@ -139,7 +135,6 @@ def _macros(lang: str, names: dict[str, str], anchors: dict[int, str]) -> Any:
         "link": lambda text: quote(text, safe=""),
         "metric": lambda name: labels.label(labels.METRICS, name, lang),
         "MIN_TEXTS": metrics.MIN_TEXTS,
-        "most_confused": most_confused,
         "number": number,
         "p_value": functools.partial(labels.p_value, lang=lang),
         # on a blue of little green white is clearer, on a lighter one black
