@@ -90,22 +90,22 @@ def write_report(
     # of each pair of registers the most confident errors, as many as the page has room for, and texts before errors
     longest = max((len(pair) for _, _, errors in articles for pair in (errors or {}).values()), default=1)
     has_texts = any(text for _, _, errors in articles for pair in (errors or {}).values() for *_, text in pair)
-    k_errors, k_texts, size = longest, min(n_texts, longest), MOST_BYTES + 1
+    of_corpus = "no texts" if not n_texts else "texts" if has_texts else "no corpus"
+    numbers = (rows["folder"].nunique(), rows["eval_lang"].nunique(), len(rows))
+    k_errors, k_texts = longest, min(n_texts, longest)
     while True:
+        if fits:
+            of_errors = "all errors" if k_errors == longest else "fewer errors"
+            about = [say(of_corpus, lang, k=k_texts, n=n_texts), say(of_errors, lang, k=k_errors)]
+        else:
+            command = "post_eval.py --tve-models " + rows["model"].iloc[0]
+            about = [say("too many", lang, most=MOST_EVALUATIONS, command=command), say("no texts", lang)]
         evaluations = [html + macros.errors(row, errors, k_errors, k_texts) for row, html, errors in articles]
-        size = len(overview.encode()) + sum(len(html.encode()) for html in evaluations)
-        if size <= MOST_BYTES or k_errors == 1:
+        page = macros.page(numbers, overview, evaluations, about).strip() + "\n"
+        if len(page.encode()) <= MOST_BYTES or k_errors == 1:
             break
         k_errors, k_texts = (k_errors, k_texts // 2) if k_texts else (k_errors // 2, 0)
-    if fits:
-        of_corpus = "no texts" if not n_texts else "texts" if has_texts else "no corpus"
-        of_errors = "all errors" if k_errors == longest else "fewer errors"
-        about = [say(of_corpus, lang, k=k_texts, n=n_texts), say(of_errors, lang, k=k_errors)]
-    else:
-        command = "post_eval.py --tve-models " + rows["model"].iloc[0]
-        about = [say("too many", lang, most=MOST_EVALUATIONS, command=command), say("no texts", lang)]
-    numbers = (rows["folder"].nunique(), rows["eval_lang"].nunique(), len(rows))
-    runs.write_text(path, macros.page(numbers, overview, evaluations, about).strip() + "\n")
+    runs.write_text(path, page)
 
 
 def _macros(lang: str, names: dict[str, str], anchors: dict[int, str]) -> Any:
