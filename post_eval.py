@@ -4,26 +4,19 @@
     python post_eval.py --base-dir outputs/seed1 outputs/seed2 outputs/seed3 --format png pdf --labels fr
     python post_eval.py --compare xlmr-en xlmr-en-fr
 
-Reads   the files that finetune.py and evaluate.py wrote under the base dirs (default: outputs/, without outputs/demo);
-        no model, and no corpus but for the beginnings of texts in errors/, where it is at hand
-Writes  in each run's folder   cfm.png            confusion matrices, a panel per evaluation language
-                               errors/LANG.tsv    wrong predictions, the most confident first
-        in the base dir        tve.png            training languages x evaluation languages, per model and metric
-        (--output-dir)         registers.png      F1 of each register, a panel per evaluation language
-                               tve.md, tve.tex    the matrices as tables, digit for digit
-                               tve_cells.csv      the same in long form
-                               tve.csv            every run's scores with their intervals
-                               per_register.csv   precision, recall, F1 and support of each register
-                               methods.md         a paragraph for a paper, and BibTeX
-                               report.html        a page for a browser: from the matrices to the texts behind a score
+Reads   what finetune.py and evaluate.py wrote under the base dirs (default: outputs/, without outputs/demo); the corpus
+        only for the beginnings of texts in errors/, where it is at hand
+Writes  in each run's folder: cfm.png, errors/LANG.tsv
+        in the base dir (--output-dir): tve.png, registers.png, tve.md, tve.tex, tve_cells.csv, tve.csv,
+        per_register.csv, methods.md, report.html; README.md says what each holds
         What one page can't hold goes to further ones: cfm-2.png, tve-2.png…
 Prints  the matrices of the metrics drawn, or with --compare the comparison
 Exit    0 all drawn, 1 nothing to draw, or damaged files (named; the rest is drawn), 2 wrong use,
         128 + N ended by signal N
 
 Several base dirs are repetitions of the same grid with other seeds: cells show mean, standard deviation and interval
-over them, and what belongs to all of them is written to the folder that holds them. The scores are defined in
-utils/metrics.py, intervals and comparisons in utils/uncertainty.py. The same input gives the same bytes.
+over them. The scores are defined in utils/metrics.py, intervals and comparisons in utils/uncertainty.py. The same input
+gives the same bytes.
 """
 
 import sys
@@ -47,7 +40,9 @@ import signal
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
@@ -167,8 +162,7 @@ def draw_run(rows: pd.DataFrame, names: dict[str, str], lang: str, with_summary:
     """Draw one run's confusion matrices and list its wrong predictions."""
     from utils import cfm
 
-    folder = rows["folder"].iloc[0]
-    save_figures(cfm.draw_run(rows, names, lang, with_summary), folder / "cfm", formats)
+    save_figures(cfm.draw_run(rows, names, lang, with_summary), rows["folder"].iloc[0] / "cfm", formats)
     for row in rows.itertuples():
         results.write_errors(row)
 
@@ -177,12 +171,20 @@ def draw_transfer(args: argparse.Namespace, frame: pd.DataFrame, names: dict[str
     """Write matrices, tables and page; return the matrices as text, and name what is missing or not comparable."""
     from utils import methods, registers, report, tve
 
-    warn_of_differences(frame)
-    matrices = tables.make_matrices(frame, args.tve_metrics, len(args.base_dir), args.labels)
-    folder, lang = args.output_dir, args.labels
+    rows, folder, lang = results.evaluations(frame), args.output_dir, args.labels
+    for (_, model), of_model in rows.groupby(["subfolder", "model"], sort=False):
+        commits = sorted({str(signature.get("commit")) for signature in of_model["signature"]})
+        if len(commits) > 1:
+            log.warning("%s: evaluated by several versions of this tool: %s", model, ", ".join(commits))
+    odd = rows[rows["not_comparable"] != ""]
+    for (place, difference), found in odd.groupby(["folder", "not_comparable"], sort=False):
+        langs = " ".join(found["eval_lang"])
+        log.warning("%s on %s: not comparable, out of means and bests: %s", runs.shown(place), langs, difference)
+
+    matrices = tables.make_matrices(frame, args.tve_metrics, len(args.base_dir), lang)
     folder.mkdir(parents=True, exist_ok=True)
     if not args.ignore_report:
-        report.write_report(folder / "report.html", frame, matrices, lang, args.report_texts)
+        report.write_report(folder / "report.html", frame, matrices, names, lang, args.report_texts)
         with_texts = "with beginnings of texts of the corpus" if args.report_texts else "without any text of the corpus"
         log.info("%s: report.html, %s (--report-texts)", runs.shown(folder), with_texts)
     if args.ignore_tve:
@@ -194,7 +196,7 @@ def draw_transfer(args: argparse.Namespace, frame: pd.DataFrame, names: dict[str
     runs.write_text(folder / "tve_cells.csv", tables.cells_csv(matrices))
     runs.write_text(folder / "tve.csv", tables.scores_csv(frame))
     runs.write_text(folder / "per_register.csv", tables.registers_csv(frame))
-    methods.write_methods(folder / "methods.md", frame, matrices, lang)
+    methods.write_methods(folder / "methods.md", frame, matrices, names, lang)
     for command in results.missing_commands(frame, sorted(set(frame["eval_lang"]))):
         log.warning("missing: %s", command)
     drawn = ", ".join(f"tve.{kind}{f' to tve-{n_pages}.{kind}' if n_pages > 1 else ''}" for kind in args.format)
@@ -202,40 +204,27 @@ def draw_transfer(args: argparse.Namespace, frame: pd.DataFrame, names: dict[str
     return tables.terminal_table(matrices, lang)
 
 
-def warn_of_differences(frame: pd.DataFrame) -> None:
-    """Name the evaluations that can't be compared with the others of their matrix."""
-    rows = results.evaluations(frame)
-    for (_, model), of_model in rows.groupby(["subfolder", "model"], sort=False):
-        commits = sorted({str(signature.get("commit")) for signature in of_model["signature"]})
-        if len(commits) > 1:
-            log.warning("%s: evaluated by several versions of this tool: %s", model, ", ".join(commits))
-    odd = rows[rows["not_comparable"] != ""]
-    for (folder, difference), found in odd.groupby(["folder", "not_comparable"], sort=False):
-        langs = " ".join(found["eval_lang"])
-        log.warning("%s on %s: not comparable, out of means and bests: %s", runs.shown(folder), langs, difference)
-
-
 def save_figures(figures: Iterable, stem: Path, formats: list[str]) -> int:
     """Save pages as STEM.FORMAT, STEM-2.FORMAT…, each whole or not at all, the same bytes for the same figure.
 
     Pages beyond these that an earlier drawing left are removed. Return the number of pages.
     """
+
+    def page(number: int, kind: str) -> Path:
+        return stem.with_name(f"{stem.name}{f'-{number}' if number > 1 else ''}.{kind}")
+
     no_date: dict[str, dict] = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
     n_pages = 0
     for n_pages, figure in enumerate(figures, start=1):
         for kind in formats:
-            with runs.whole_file(page_of(stem, n_pages, kind)) as temporary:
+            with runs.whole_file(page(n_pages, kind)) as temporary:
                 figure.savefig(temporary, format=kind, metadata=no_date[kind])
     for kind in formats:
-        left = list(itertools.takewhile(Path.exists, (page_of(stem, n, kind) for n in itertools.count(n_pages + 1))))
+        left = list(itertools.takewhile(Path.exists, (page(n, kind) for n in itertools.count(n_pages + 1))))
         # the last one first, so that none is left behind a gap if this ends halfway
-        for page in reversed(left):
-            page.unlink()
+        for path in reversed(left):
+            path.unlink()
     return n_pages
-
-
-def page_of(stem: Path, number: int, kind: str) -> Path:
-    return stem.with_name(f"{stem.name}{f'-{number}' if number > 1 else ''}.{kind}")
 
 
 def end_with(parent: int) -> None:
@@ -258,27 +247,31 @@ def compare(args: argparse.Namespace, frame: pd.DataFrame) -> None:
     check_names(args.parser, "--compare", args.compare, frame["path"])
     for metric in args.tve_metrics:
         of_metric = frame[frame["metric"] == metric]
-        both_sides = [of_metric[of_metric["path"] == path] for path in args.compare]
+        both_sides: list[dict[str, list[Any]]] = [{}, {}]
+        for rows, path in zip(both_sides, args.compare, strict=True):
+            for row in of_metric[of_metric["path"] == path].itertuples():
+                rows.setdefault(row.eval_lang, []).append(row)
         found, remarks = [], []
-        for lang in sorted(set(both_sides[0]["eval_lang"]) & set(both_sides[1]["eval_lang"])):
-            a, b = (tables.comparable(side[side["eval_lang"] == lang]) for side in both_sides)
+        for lang in sorted(both_sides[0].keys() & both_sides[1].keys()):
+            a, b = (tables.comparable(side[lang]) for side in both_sides)
             compared = results.compare(a, b, metric)
             if compared is None:
                 log.warning("%s: not evaluated on the same test file, or predictions are gone: left out", lang)
-            elif math.isnan(compared["p"]):
+                continue
+            if math.isnan(compared["p"]):
                 log.warning("%s: too few texts to compare by %s: left out", lang, metric)
-            else:
-                shown = {"n": a["n"].iloc[0], "a": a["score"].mean(), "b": b["score"].mean(), "sides": (len(a), len(b))}
-                found.append({"lang": lang, **shown, **compared})
-                both = pd.concat([results.evaluations(a), results.evaluations(b)])
-                both = both.assign(subfolder="", model="", settings=[{}] * len(both))
-                for difference in dict.fromkeys(filter(None, results.differences(both))):
-                    log.warning("%s: the difference is not of the models alone: %s", lang, difference)
-                if compared["same"]:
-                    remarks.append(f"{lang}: the same answers to all texts")
-                elif not compared["trainings"] and len(a) + len(b) > 2:
-                    counted = f"{lang}: {len(a)} and {len(b)} trainings"
-                    remarks.append(f"{counted}: the interval is for other texts, not for other trainings")
+                continue
+            scores = {side: np.mean([row.score for row in rows]) for side, rows in (("a", a), ("b", b))}
+            found.append({"lang": lang, "n": a[0].n, "sides": (len(a), len(b)), **scores, **compared})
+            # as if both were seeds of one training whose options do not count
+            both = pd.DataFrame([*a, *b]).assign(subfolder="", model="", record=[{"settings": {}}] * len([*a, *b]))
+            for difference in dict.fromkeys(filter(None, results.differences(both))):
+                log.warning("%s: the difference is not of the models alone: %s", lang, difference)
+            if compared["same"]:
+                remarks.append(f"{lang}: the same answers to all texts")
+            elif not compared["trainings"] and len(a) + len(b) > 2:
+                counted = f"{lang}: {len(a)} and {len(b)} trainings"
+                remarks.append(f"{counted}: the interval is for other texts, not for other trainings")
         tests = dict.fromkeys(labels.test_of(metric, *one["sides"]) for one in found)
         print(f"{metric} x 100: {args.compare[0]} against {args.compare[1]}, {', '.join(tests) or 'no common texts'}")
         columns = f"{'first':>7} {'second':>7} {'difference':>11} {'95 % interval':>17} {'p':>8} {'p (Holm)':>9}"

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from legible import check_legible
-from matplotlib.patches import Rectangle
 
 from utils import cfm, figures
 
@@ -66,15 +65,6 @@ def test_long_names_of_languages_and_models_have_room(n_mixed):
 def test_counts_of_six_digits_fit_their_cells():
     (figure,) = draw(make_rows(ABBREVIATIONS, ["en"], largest=400_000))
     check_legible(figure)
-
-
-def test_the_legend_of_training_languages_covers_no_bar():
-    (figure,) = draw(make_rows(ABBREVIATIONS, ["en"], ("en", "fi", "fr")))
-    check_legible(figure)
-    ax = figure.axes[0]
-    left = ax.get_legend().get_window_extent().x0
-    bars = [patch for patch in ax.patches if isinstance(patch, Rectangle)]
-    assert len(bars) == 3 * 8 and max(bar.get_window_extent().x1 for bar in bars) < left
 
 
 def test_languages_trained_on_come_first_and_every_title_says_how_many_registers_are_averaged():

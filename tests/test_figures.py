@@ -1,11 +1,9 @@
 """Style, fonts and lines of figures, and that they are the same bytes whatever the user's settings."""
 
-import io
 import warnings
 
 import matplotlib
 import pytest
-import test_cfm
 from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -61,21 +59,6 @@ def test_without_a_font_one_line_says_which_to_install_and_no_warning_follows(mo
     (line,) = caplog.messages
     assert "no installed font has" in line and "新 闻" in line
     assert "install Noto Sans" in line and "fonts-noto-core" in line and "fonts-noto-cjk" in line
-
-
-@pytest.mark.parametrize("kind", ["png", "pdf", "svg"])
-def test_the_same_input_gives_the_same_bytes_whatever_the_users_settings(kind):
-    def draw_bytes():
-        figures.use_style(["IN"])
-        (figure,) = test_cfm.draw(test_cfm.make_rows(["IN", "OP", "LY"], ["en", "fi"], ("en", "fi")))
-        file = io.BytesIO()
-        no_date = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
-        figure.savefig(file, format=kind, metadata=no_date[kind])
-        return file.getvalue()
-
-    usual = draw_bytes()
-    matplotlib.rcParams |= {"font.size": 30, "axes.facecolor": "red", "savefig.dpi": 50, "savefig.bbox": "tight"}
-    assert draw_bytes() == usual
 
 
 def test_lines_are_broken_after_spaces_and_marks_and_words_stay_whole():

@@ -31,7 +31,8 @@ def write(base_dirs, lang="en", drawn=("macro_f1_10", "micro_f1")):
     frame, damaged = results.read_results(base_dirs)
     assert damaged == 0
     path = base_dirs[0] / "methods.md"
-    methods.write_methods(path, frame, tables.make_matrices(frame, drawn, len(base_dirs), lang), lang)
+    matrices = tables.make_matrices(frame, drawn, len(base_dirs), lang)
+    methods.write_methods(path, frame, matrices, results.language_names(frame), lang)
     text = path.read_text(encoding="utf-8")
     paragraph, bibtex = re.fullmatch(r"(.+)\n\n```bibtex\n(.+)\n```\n", text, re.DOTALL).groups()
     return re.sub(r"\\(?=[\W_])", "", paragraph), bibtex

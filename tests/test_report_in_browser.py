@@ -11,8 +11,6 @@ import pytest
 from make_grid import make_run
 from test_report import HOSTILE, with_corpus, write_page  # noqa: F401
 
-from utils import report
-
 webdriver = pytest.importorskip("selenium.webdriver")
 keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
 select = pytest.importorskip("selenium.webdriver.support.ui").Select
@@ -82,18 +80,6 @@ def test_a_link_displays_its_evaluation_alone_and_back_the_cell(browser, pages):
     for anchor, expected in (("#mbert-fi/sv", ["mbert-fi/sv"]), ("#xlmr-en/xx", []), ("#%E0%A4%A", []), ("#", [])):
         show(browser, pages["en"], anchor)
         assert js(browser, SHOWN) == expected
-    check_quiet(browser)
-
-
-def test_every_link_of_an_evaluation_leads_into_it_or_to_another(browser, pages):
-    show(browser, pages["en"], "#xlmr-en/fi")
-    links = js(browser, "[...document.querySelectorAll('article:target a')].map((a) => a.getAttribute('href'))")
-    assert sum("?" in link for link in links) > 25
-    for link in dict.fromkeys(links):
-        browser.execute_script("location.hash = arguments[0]", link)
-        assert js(browser, "document.querySelector(':target') !== null"), link
-        own = [link[1:].split("?")[0]] if not link.startswith("#at?") else []
-        assert js(browser, SHOWN) == own
     check_quiet(browser)
 
 
@@ -222,12 +208,3 @@ def test_the_policy_stops_what_would_get_through(browser, pages):
     assert js(browser, "getComputedStyle(document.getElementById('styled')).color") == "rgb(17, 17, 17)"
     said = " ".join(entry["message"] for entry in browser.get_log("browser"))
     assert said.count("Content Security Policy") >= 2
-
-
-def test_a_page_without_evaluations_works(browser, pages, tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "MOST_EVALUATIONS", 10)
-    write_page(tmp_path / "r.html", pages["en"].parent / "outputs")
-    show(browser, tmp_path / "r.html")
-    assert len(js(browser, "[...document.querySelectorAll('.panel td b')]")) > 0
-    assert js(browser, "[...document.querySelectorAll('#overview a')].length") == 0
-    check_quiet(browser)

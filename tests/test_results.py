@@ -10,12 +10,12 @@ import subprocess
 import numpy as np
 import pytest
 from conftest import ROOT
-from make_grid import REGISTERS, make_run
+from make_grid import make_run
 
 from utils import metrics, results, runs, tables
 from utils.runs import RunError
 
-USUAL = {"learning_rate": 1e-4, "num_epochs": 5, "seed": 1, "train/en.tsv": "a" * 64}
+USUAL = {"max_length": 512, "learning_rate": 1e-4, "num_epochs": 5, "seed": 1, "train/en.tsv": "a" * 64}
 
 
 def make(folder, model="xlmr", training="en", langs=("fi", "sv"), seed=0, n=100, **record):
@@ -44,7 +44,7 @@ def test_a_row_per_run_language_and_metric_with_scores_that_follow_from_the_coun
     frame = read(tmp_path)
     assert list(frame["metric"]) == [*metrics.METRICS] * 2
     for row in frame.itertuples():
-        assert row.score == pytest.approx(metrics.METRICS[row.metric](row.counts), abs=1e-12, nan_ok=True)
+        assert row.score == pytest.approx(metrics.all_metrics(row.counts)[row.metric], abs=1e-12, nan_ok=True)
     found = results.evaluations(frame)
     assert list(found["zero_shot"]) == [False, True] and set(found["subfolder"]) == {"sub"}
     assert found["train_langs"].iloc[0] == ("en", "fr") and found["path"].iloc[0] == "sub/xlmr-en-fr"
@@ -160,6 +160,18 @@ def test_other_options_of_a_training_are_named_marked_and_kept_out(tmp_path, oth
     assert ("tr", tables.MEAN) not in found and ("en", tables.MEAN) in found
 
 
+@pytest.mark.parametrize("key", ["max_length", "precision_used", "torch", "transformers", "test_sha256"])
+def test_evaluations_that_were_made_otherwise_are_named(tmp_path, key):
+    for i, training in enumerate(("en", "fr", "tr")):
+        make(tmp_path / f"xlmr-{training}", training=training, seed=i)
+    path = tmp_path / "xlmr-fr" / "eval" / "fi.json"
+    signature = json.loads(path.read_text())["signature"]
+    change(path, signature=signature | {key: 20 if key == "max_length" else "other"})
+    odd = results.evaluations(read(tmp_path)).set_index(["training", "eval_lang"])["not_comparable"]
+    assert odd["fr", "fi"].startswith(f"{key} {'20' if key == 'max_length' else 'other'}, not ")
+    assert set(odd.drop([("fr", "fi")])) == {""}
+
+
 def test_a_batch_that_is_cut_otherwise_and_another_seed_are_the_same_training(tmp_path):
     cuts = ({"batch_size": 16}, {"batch_size": 4, "gradient_accumulation": 4}, {"batch_size": 8, "processes": 2})
     for seed, cut in enumerate(cuts):
@@ -196,7 +208,9 @@ def test_a_training_with_other_options_makes_no_rule_for_the_files_of_its_cell(t
 
 def test_files_of_other_languages_are_no_other_training(tmp_path):
     for i, training in enumerate(("en", "fr")):
-        make(tmp_path / f"xlmr-{training}", training=training, seed=i, settings={f"train/{training}.tsv": str(i)})
+        make(
+            tmp_path / f"xlmr-{training}", training=training, seed=i, settings=USUAL | {f"train/{training}.tsv": str(i)}
+        )
     assert set(read(tmp_path)["not_comparable"]) == {""}
 
 
@@ -204,7 +218,10 @@ def test_files_of_other_languages_are_no_other_training(tmp_path):
 
 
 def test_what_is_missing_is_asked_for_within_one_corpus(tmp_path):
-    one, other = {"path": "/one", "train": {"en": {}}}, {"path": "/other", "train": {"en": {}}}
+    one, other = (
+        {"path": path, "train": {"en": {}}, "files": {}, "languages": {}, "several_registers": []}
+        for path in ("/one", "/other")
+    )
     make(tmp_path / "xlmr-en", langs=["fi", "sv"], seed=1, corpus=one)
     make(tmp_path / "mbert-en", model="mbert", langs=["fi"], seed=2, corpus=one)
     make(tmp_path / "other" / "xlmr-en", langs=["ru"], seed=3, corpus=other)
@@ -233,9 +250,10 @@ def test_a_command_names_corpus_and_folders_so_that_it_can_be_pasted(tmp_path, m
 
 
 def test_gaps_in_names_of_languages_are_left_out(tmp_path):
-    folder = make(tmp_path / "xlmr-en", corpus={"path": "", "train": {"en": {}}, "languages": {"en": "english"}})
-    facts = json.loads((folder / "eval" / "fi.json").read_text())
-    runs.write_json(folder / "eval" / "fi.json", facts | {"language": "finnish"})
+    folder = make(tmp_path / "xlmr-en")
+    corpus = json.loads((folder / "run.json").read_text())["corpus"]
+    change(folder / "run.json", corpus=corpus | {"languages": {"en": "english", "sv": ""}})
+    change(folder / "eval" / "fi.json", language="finnish")
     assert results.language_names(read(tmp_path)) == {"en": "english", "fi": "finnish"}
 
 
@@ -245,4 +263,3 @@ def test_runs_that_are_not_evaluated_are_named(tmp_path, caplog):
     make(tmp_path / "xlmr-fr", training="fr")
     assert set(read(tmp_path)["training"]) == {"fr"}
     assert "xlmr-en: not evaluated yet, passed over" in caplog.text
-    assert len(REGISTERS) == 8

@@ -21,9 +21,8 @@ from utils.labels import REGISTERS, label, language, number, word
 
 PAGE = 14.0, 21.0  # inches, about; a page is larger if one panel is
 SIDE = 2.36  # inches, of a matrix; more if its cells' texts need more
-TITLE, NAME, SMALL = 8.5, 7, 6.5  # points
+TITLE, NAME = 8.5, 7  # points
 DARK = 0.55  # cells with a larger share are dark: white text
-SHADES = 6  # training languages that can be told apart in greys
 
 
 def draw_run(rows: pd.DataFrame, names: dict[str, str], lang: str, with_summary: bool) -> Iterator[Figure]:
@@ -36,9 +35,10 @@ def draw_run(rows: pd.DataFrame, names: dict[str, str], lang: str, with_summary:
     shown = {register: wrapped(register, 1.1, NAME, 2 if cell > height_of("\n", NAME) else 1) for register in registers}
 
     record = rows["record"].iloc[0]
-    by_lang = {language(code, names, lang): counts for code, counts in record["corpus"]["train"].items()}
+    of_langs = record["corpus"]["train"].values()
+    totals = {register: sum(counts.get(register, 0) for counts in of_langs) for register in registers}
     side = cell * len(registers)
-    panels: list[Panel] = [((side, side), partial(draw_training_texts, side, by_lang, shown, lang))] * with_summary
+    panels: list[Panel] = [((side, side), partial(draw_training_texts, side, totals, shown, lang))] * with_summary
     for row in rows.sort_values(["zero_shot", "eval_lang"]).itertuples():
         side = cell * len(row.registers)
         panels.append(((side, side), partial(draw_matrix, row, shown, cell, font, names, lang)))
@@ -68,36 +68,27 @@ def draw_matrix(
     ax.set_xlabel(word("predicted", lang), fontsize=7.5)
     ax.set_ylabel(word("gold", lang), fontsize=7.5)
     title = f"{language(row.eval_lang, names, lang)}{'' if row.zero_shot else ' *'}   n = {row.n}\n"
-    if (macro_f1 := metrics.macro_f1_10(counts)) is None:
+    if (macro_f1 := metrics.all_metrics(counts)["macro_f1_10"]) is None:
         title += word("registers with 10", lang)
     else:
         score, k = number(100 * macro_f1, 1, lang), metrics.measurable(gold).sum()
         title += word("registers averaged", lang, score=score, k=k, n=(gold > 0).sum())
-    ax.set_title(title, fontsize=TITLE, pad=4)
+    ax.set_title(title, fontsize=TITLE, pad=4, y=1)  # without y, it is measured again and again
     ax.spines[:].set(visible=True, linewidth=0.5 if row.zero_shot else 1.6, color="0.6" if row.zero_shot else "black")
 
 
-def draw_training_texts(
-    side: float, by_lang: dict[str, dict[str, int]], shown: dict[str, str], lang: str, ax: Axes
-) -> None:
-    """Draw how many training texts each register has, a bar per register, stacked by language if there are few."""
-    table = pd.DataFrame(by_lang).reindex(list(shown)).fillna(0).astype(int)
-    totals, legend = table.sum(axis=1), 0.3 + max(text_width(name, SMALL) for name in table)
-    stacked = 1 < len(table.columns) <= SHADES and legend < side / 2
-    starts, greys = table.cumsum(axis=1) - table, np.linspace(0.25, 0.75, len(table.columns))
-    for name, grey in zip(table, greys, strict=True):
-        colour = str(grey if stacked else 0.25)
-        ax.barh(range(len(shown)), table[name], left=starts[name], color=colour, height=0.75, label=name)
-    # right of the longest bar: its total and, where there is one, the legend
-    share = 1 - (text_width(f" {totals.max()}", NAME) + 0.05 + legend * stacked) / side
-    ax.set(xlim=(0, max(totals.max(), 1) / share), ylim=(len(shown) - 0.5, -0.5))
-    for index, total in enumerate(totals):
+def draw_training_texts(side: float, totals: dict[str, int], shown: dict[str, str], lang: str, ax: Axes) -> None:
+    """Draw how many training texts each register has, a bar per register."""
+    longest = max(totals.values())
+    ax.barh(range(len(shown)), [*totals.values()], color="0.25", height=0.75)
+    # right of the longest bar there is room for its number
+    share = 1 - (text_width(f" {longest}", NAME) + 0.05) / side
+    ax.set(xlim=(0, max(longest, 1) / share), ylim=(len(shown) - 0.5, -0.5))
+    for index, total in enumerate(totals.values()):
         ax.text(total, index, f" {total}", va="center", fontsize=NAME)
     ax.set_yticks(range(len(shown)), list(shown.values()), fontsize=NAME)
     ax.set_xticks([])
     ax.tick_params(length=2)
     ax.set_xlabel(word("number of texts", lang), fontsize=7.5)
-    ax.set_title(f"{word('training texts', lang)}   n = {totals.sum()}", fontsize=TITLE, pad=4)
-    if stacked:
-        ax.legend(fontsize=SMALL, frameon=False, loc="lower right", borderaxespad=0)
+    ax.set_title(f"{word('training texts', lang)}   n = {sum(totals.values())}", fontsize=TITLE, pad=4, y=1)
     ax.spines[["top", "right"]].set_visible(False)

@@ -69,11 +69,17 @@ PAPERS = {  # checkpoint -> its BibTeX entry
 }
 
 
-def write_methods(path: Path, frame: pd.DataFrame, matrices: Sequence[tables.Matrix], lang: str) -> None:
-    """Write the paragraph in English (en) or French (fr); where trainings differ in an option, it names all values."""
-    rows, names = results.evaluations(frame), results.language_names(frame)
+def write_methods(
+    path: Path, frame: pd.DataFrame, matrices: Sequence[tables.Matrix], names: dict[str, str], lang: str
+) -> None:
+    """Write the paragraph in English (en) or French (fr); where trainings differ in an option, it names all values.
+
+    names: language -> English name.
+    """
+    rows = results.evaluations(frame)
     trained = rows.drop_duplicates("folder")
-    records, checkpoints = list(trained["record"]), [str(one.get("checkpoint") or "") for one in trained["settings"]]
+    records = list(trained["record"])
+    checkpoints = [str(one["settings"].get("checkpoint") or "") for one in records]
 
     def listed(values: Iterable[Any]) -> str:
         """Return the values that are known, each once, as "1, 2 and 42"; "" if there are none."""
@@ -95,7 +101,7 @@ def write_methods(path: Path, frame: pd.DataFrame, matrices: Sequence[tables.Mat
 
     # what the records have under the name of a place, then what must be put together
     options = [
-        one | one.get("versions", {}) | one.get("settings", {}) | {"precision_used": one.get("precision")}
+        one | one.get("versions", {}) | one["settings"] | {"precision_used": one.get("precision")}
         | ({} if one.get("pretrained", True) else {"frozen_layers": 0})
         for one in records
     ] + list(rows["signature"])  # fmt: skip

@@ -26,14 +26,13 @@ text is predicted as it, so that every model is averaged over the same registers
 predicted has no precision of its own; in the mean it counts as 0. All scores lie in [0, 1].
 """
 
-from collections.abc import Callable
-
 import numpy as np
 
 NOTHING_LEARNT = (
     "no more validation texts predicted right than by always answering their largest register: it needs more texts, "
     "more epochs or another learning rate"
 )
+METRICS = ("macro_f1_10", "micro_f1", "macro_f1", "precision", "recall")
 MIN_TEXTS = 10  # gold texts of a register that macro_f1_10 is averaged over
 MIN_REGISTERS = 2  # with so many, or there is no macro_f1_10
 
@@ -59,37 +58,16 @@ def register_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
     return {"precision": precision, "recall": recall, "f1": np.where(gold > 0, f1, np.nan), "support": gold}
 
 
-def micro_f1(confusion: np.ndarray) -> float:
-    """Return the share of texts predicted right; nan without texts."""
-    total = confusion.sum()
-    return float(np.trace(confusion) / total) if total else float("nan")
-
-
 def measurable(gold: np.ndarray) -> np.ndarray:
     """Tell which registers macro_f1_10 is averaged over; gold: texts per register, along the last axis."""
     enough = np.asarray(gold) >= MIN_TEXTS
     return enough & (enough.sum(axis=-1, keepdims=True) >= MIN_REGISTERS)
 
 
-def macro_f1_10(confusion: np.ndarray) -> float | None:
-    """Return the mean F1 over the measurable registers, in [0, 1]; None where there are too few texts."""
-    chosen = measurable(confusion.sum(axis=1))
-    return float(register_scores(confusion)["f1"][chosen].mean()) if chosen.any() else None
-
-
-def macro_f1(confusion: np.ndarray) -> float:
-    """Return the mean F1 over the registers with gold texts, in [0, 1]; nan without texts."""
-    return _mean_over_gold(confusion, "f1")
-
-
-def precision(confusion: np.ndarray) -> float:
-    """Return the mean precision over the registers with gold texts; one never predicted counts as 0."""
-    return _mean_over_gold(confusion, "precision")
-
-
-def recall(confusion: np.ndarray) -> float:
-    """Return the mean recall over the registers with gold texts."""
-    return _mean_over_gold(confusion, "recall")
+def micro_f1(confusion: np.ndarray) -> float:
+    """Return the share of texts predicted right; nan without texts."""
+    total = confusion.sum()
+    return float(np.trace(confusion) / total) if total else float("nan")
 
 
 def beats_largest_register(confusion: np.ndarray) -> bool:
@@ -97,21 +75,16 @@ def beats_largest_register(confusion: np.ndarray) -> bool:
     return bool(np.trace(confusion) > confusion.sum(axis=1).max())
 
 
-METRICS: dict[str, Callable[[np.ndarray], float | None]] = {
-    "macro_f1_10": macro_f1_10,
-    "micro_f1": micro_f1,
-    "macro_f1": macro_f1,
-    "precision": precision,
-    "recall": recall,
-}
-
-
 def all_metrics(confusion: np.ndarray) -> dict[str, float | None]:
-    """Return every metric over the test set, by its name; None: too few texts."""
-    return {name: metric(confusion) for name, metric in METRICS.items()}
-
-
-def _mean_over_gold(confusion: np.ndarray, score: str) -> float:
+    """Return every metric over the test set, in the order of METRICS; None: too few texts, nan: no text at all."""
     scores = register_scores(confusion)
-    has_gold = scores["support"] > 0
-    return float(np.nan_to_num(scores[score][has_gold]).mean()) if has_gold.any() else float("nan")
+    has_gold, is_measured = scores["support"] > 0, measurable(scores["support"])
+
+    def mean(score: str, chosen: np.ndarray) -> float:
+        return float(np.nan_to_num(scores[score][chosen]).mean()) if chosen.any() else float("nan")
+
+    return {
+        "macro_f1_10": mean("f1", is_measured) if is_measured.any() else None,
+        "micro_f1": micro_f1(confusion),
+        **{name: mean(name.removeprefix("macro_"), has_gold) for name in ("macro_f1", "precision", "recall")},
+    }

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from utils import metrics, runs, uncertainty
-from utils.labels import METRICS, label, markdown
+from utils.labels import METRICS, label, markdown, markdown_rows
 from utils.runs import Run
 
 
@@ -88,5 +88,4 @@ languages. They say nothing about other languages: evaluate.py measures those, e
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(map(markdown, line)) + " |" for line in lines)
+    return markdown_rows(header, [[markdown(cell) for cell in row] for row in rows])

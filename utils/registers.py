@@ -23,10 +23,9 @@ def draw(frame: pd.DataFrame, names: dict[str, str], lang: str) -> Iterator[Figu
     """Give a page per subfolder and model, more if there are more trainings or languages than it can hold."""
     for (subfolder, model), of_model in results.evaluations(frame).groupby(["subfolder", "model"], sort=False):
         # a dot for the mean over the seeds, a bar over the intervals of all of them
-        used = pd.concat([tables.comparable(of_lang) for _, of_lang in of_model.groupby("eval_lang")])
-        scores = used[["eval_lang", "training"]].join(tables.register_scores(used))
-        scores = scores.explode(["register", *tables.REGISTER_SCORES])
-        scores = scores.groupby(["eval_lang", "training", "register"], sort=False, as_index=False)
+        of_langs = [list(of_lang.itertuples()) for _, of_lang in of_model.groupby("eval_lang")]
+        scores = tables.register_scores([row for of_lang in of_langs for row in tables.comparable(of_lang)])
+        scores = scores.groupby(["eval_lang", "train_langs", "register"], sort=False, as_index=False)
         scores = scores.agg(f1=("f1", "mean"), low=("f1_low", "min"), high=("f1_high", "max"), n=("support", "max"))
         registers = list(dict.fromkeys(scores["register"]))
         trainings = parts(list(dict.fromkeys(of_model["training"])), len(COLOURS))
@@ -59,8 +58,11 @@ def draw_panel(
 ) -> None:
     """Draw the registers of a language, hollow and pale where macro-F1 leaves them out for lack of texts."""
     n_texts = scores.groupby("register")["n"].max().to_dict()
-    scores = scores[scores["training"].isin(trainings) & (scores["n"] > 0)]
-    number, is_few = pd.Index(trainings).get_indexer(scores["training"]), (scores["n"] < metrics.MIN_TEXTS).to_numpy()
+    scores = scores[scores["train_langs"].isin(trainings) & (scores["n"] > 0)]
+    number, is_few = (
+        pd.Index(trainings).get_indexer(scores["train_langs"]),
+        (scores["n"] < metrics.MIN_TEXTS).to_numpy(),
+    )
     x = pd.Index(registers).get_indexer(scores["register"]) + (number - (len(trainings) - 1) / 2) * DOT / step
     f1, low, high = 100 * scores[["f1", "low", "high"]].astype(float).to_numpy().T
     colours = np.array(COLOURS)[number]
@@ -73,5 +75,5 @@ def draw_panel(
     heads = [f"{wrapped(register, 1, TEXT, 2)}\n({n_texts.get(register, 0)})" for register in registers]
     ticks = range(0, 101, 25)
     name_cells(ax, range(len(registers)), heads, ticks, [*map(str, ticks)], step, TEXT)
-    ax.set_title(title, fontsize=TEXT + 2)
+    ax.set_title(title, fontsize=TEXT + 2, y=1)
     ax.spines[["top", "right"]].set_visible(False)

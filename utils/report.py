@@ -10,10 +10,9 @@ import base64
 import functools
 import hashlib
 import itertools
-import json
 import os
 import re
-from collections import Counter
+import shlex
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -25,10 +24,10 @@ from matplotlib import colormaps
 
 from utils import labels, metrics, results, runs, tables
 from utils.corpus_load import DISTR
+from utils.runs import RunError
 
 MOST_EVALUATIONS = 1_000  # in a page; beyond, it holds matrices and registers alone
-MOST_BYTES = 9_900_000  # of a page: errors take what the rest leaves
-BYTES_OF_PAIR, BYTES_OF_ERROR, BYTES_OF_TEXT = 55, 12, 40  # of registers, about; without the text itself
+MOST_BYTES = 9_900_000  # of a page: beyond, fewer texts and then fewer errors of each pair of registers are in it
 COMPARE_ALL = 20  # rows of a column that are all compared with each other
 FEW_TEXTS = 100  # of a test file
 PLACES = 8  # named in a sentence
@@ -36,18 +35,20 @@ CONFUSED, CONFUSED_TEXTS = 0.1, 3  # share of a register's texts, and texts, pre
 SHADES, DARKEST = 25, 1.2  # of the figures' palette, and the score that its darkest colour would have
 GRAVE, SLIGHT = ("constant", "no better", "never", "incomparable", "changed"), ("few texts", "few")  # warnings
 PARTS = ("scores", "comparison", "matrix", "registers", "languages", "decides", "errors")  # of an evaluation
-WORDS = labels.WORDS | labels.PAGE
-UNBROKEN = {key: re.sub(" (?=[:;?!%])", "\u00a0", french) for key, (_, french) in WORDS.items()}
-TEMPLATE = Path(__file__).with_suffix(".html.jinja")
+
+Errors = dict[tuple[str, str], list[tuple[str, str]]]  # (gold, predicted) -> row and probability, text's beginning
 
 
 def say(key: str, lang: str, **values: object) -> str:
     """Return what the page says, its places filled; in French no line begins with a punctuation mark."""
-    return (UNBROKEN[key] if lang == "fr" else WORDS[key][0]).format(**values)
+    text = labels.word(key, lang, **values)
+    return re.sub(" (?=[:;?!%])", "\u00a0", text) if lang == "fr" else text
 
 
-def write_report(path: Path, frame: pd.DataFrame, matrices: list[tables.Matrix], lang: str, n_texts: int) -> None:
-    """Write the page; n_texts: of each pair of registers in an evaluation, the errors with their text's beginning."""
+def write_report(
+    path: Path, frame: pd.DataFrame, matrices: list[tables.Matrix], names: dict[str, str], lang: str, n_texts: int
+) -> None:
+    """Write the page; names: language -> English name; n_texts: errors of a pair of registers that show their text."""
     rows = results.evaluations(frame)
     fits = len(rows) <= MOST_EVALUATIONS
     place = os.path.commonpath([*rows["base_dir"]])
@@ -56,16 +57,14 @@ def write_report(path: Path, frame: pd.DataFrame, matrices: list[tables.Matrix],
         + f"/{row.eval_lang}"
         for row in (rows.itertuples() if fits else ())
     }
-    macros = _macros(lang, results.language_names(frame), anchors)
+    macros = _macros(lang, names, anchors)
     warnings = {row.Index: _warnings(row, lang) for row in rows.itertuples()}
-    columns = (frame[name] for name in ("metric", "score", "low", "high"))
     scores: dict[int, dict[str, tuple[float, ...]]] = {}
-    for index, metric, *score in zip(frame.index, *columns, strict=True):
+    for index, metric, *score in frame[["metric", "score", "low", "high"]].itertuples():
         scores.setdefault(index, {})[metric] = tuple(score)
 
     # one model after the other: its matrices, what they say of the registers, its evaluations
     models, articles, base_dirs = [], [], list(dict.fromkeys(rows["base_dir"]))
-    per_register = tables.register_scores(rows).to_dict("index") if fits else {}
     for name, group in itertools.groupby(matrices, lambda matrix: matrix.name):
         drawn = [(matrix, {(c.row, c.column): c for c in matrix.cells.itertuples()}) for matrix in group]
         first = drawn[0][0]
@@ -76,10 +75,10 @@ def write_report(path: Path, frame: pd.DataFrame, matrices: list[tables.Matrix],
         for row in of_model.itertuples() if fits else ():
             finding, commands = _finding(row, drawn, compared, base_dirs, lang)
             html = macros.evaluation(
-                row, finding, commands, warnings[row.Index], drawn, compared, scores, per_register[row.Index],
-                of_runs[row.folder],
+                row, finding, commands, warnings[row.Index], drawn, compared, scores,
+                tables.register_scores([row]).to_dict("list"), of_runs[row.folder],
             )  # fmt: skip
-            articles.append((row, html, _errors(row, n_texts)))
+            articles.append((row, html, _errors(row, n_texts, lang)))
     # warnings by what many evaluations have in common, then by what differs
     by_kind: dict[str, dict[str, list[Any]]] = {}
     for row in rows.itertuples():
@@ -88,28 +87,25 @@ def write_report(path: Path, frame: pd.DataFrame, matrices: list[tables.Matrix],
             by_kind.setdefault(common.strip(), {}).setdefault(differs.strip(), []).append(row)
     overview = macros.overview(models, warnings, by_kind)
 
-    # the errors, and then texts, take what is left of the page: of each pair of registers the most confident ones
-    sizes, of_texts = Counter[int](), Counter[int]()
-    for _, _, errors in articles:
-        sizes[0] += BYTES_OF_PAIR * len(errors or {})
-        for rank, (_, _, text) in itertools.chain.from_iterable(map(enumerate, (errors or {}).values())):
-            sizes[rank] += BYTES_OF_ERROR
-            of_texts[rank] += (len(text.encode()) + BYTES_OF_TEXT) * bool(text)
-    room = MOST_BYTES - len(overview.encode()) - sum(len(html.encode()) for _, html, _ in articles)
-    totals = [total for total in itertools.accumulate(sizes[rank] for rank in range(len(sizes))) if total <= room]
-    room -= totals[-1] if totals else 0
-    most_errors = max(len(totals), 1)
-    most_texts = sum(total <= room for total in itertools.accumulate(of_texts[rank] for rank in range(most_errors)))
-    if not fits:
-        command = "post_eval.py --tve-models " + rows["model"].iloc[0]
-        about = [say("too many", lang, most=MOST_EVALUATIONS, command=command), say("no texts", lang)]
-    else:
-        of_corpus = "no texts" if not n_texts else "texts" if of_texts.total() else "no corpus"
-        of_errors = "all errors" if most_errors >= len(sizes) else "fewer errors"
-        about = [say(of_corpus, lang, k=min(most_texts, n_texts), n=n_texts), say(of_errors, lang, k=most_errors)]
-    evaluations = [html + macros.errors(row, errors, most_errors, most_texts) for row, html, errors in articles]
+    # of each pair of registers the most confident errors, as many as the page has room for, and texts before errors
+    longest = max((len(pair) for _, _, errors in articles for pair in (errors or {}).values()), default=1)
+    has_texts = any(text for _, _, errors in articles for pair in (errors or {}).values() for *_, text in pair)
+    of_corpus = "no texts" if not n_texts else "texts" if has_texts else "no corpus"
     numbers = (rows["folder"].nunique(), rows["eval_lang"].nunique(), len(rows))
-    runs.write_text(path, macros.page(numbers, overview, evaluations, about).strip() + "\n")
+    k_errors, k_texts = longest, min(n_texts, longest)
+    while True:
+        if fits:
+            of_errors = "all errors" if k_errors == longest else "fewer errors"
+            about = [say(of_corpus, lang, k=k_texts, n=n_texts), say(of_errors, lang, k=k_errors)]
+        else:
+            command = "post_eval.py --tve-models " + rows["model"].iloc[0]
+            about = [say("too many", lang, most=MOST_EVALUATIONS, command=command), say("no texts", lang)]
+        evaluations = [html + macros.errors(row, errors, k_errors, k_texts) for row, html, errors in articles]
+        page = macros.page(numbers, overview, evaluations, about).strip() + "\n"
+        if len(page.encode()) <= MOST_BYTES or k_errors == 1:
+            break
+        k_errors, k_texts = (k_errors, k_texts // 2) if k_texts else (k_errors // 2, 0)
+    runs.write_text(path, page)
 
 
 def _macros(lang: str, names: dict[str, str], anchors: dict[int, str]) -> Any:
@@ -128,12 +124,8 @@ def _macros(lang: str, names: dict[str, str], anchors: dict[int, str]) -> Any:
             name = f"l’{name}" if name[0] in "aàâeéèêiîoôu" or name == "hébreu" else f"le {name}"
         return name if name == code else f"{name} ({code})"
 
-    def most_confused(row: Any) -> list[tuple[int, str, str]]:
-        pairs = [(-row.counts[i, j], i, j) for i, j in itertools.permutations(range(len(row.registers)), 2)]
-        return [(-n, row.registers[i], row.registers[j]) for n, i, j in sorted(pairs)[:3] if n]
-
     colours = (colormaps["Blues"](step / SHADES, bytes=True)[:3] for step in range(SHADES + 1))
-    known = {
+    known = {name: globals()[name] for name in ("COMPARE_ALL", "FEW_TEXTS", "GRAVE", "PARTS", "PLACES", "SLIGHT")} | {
         "anchors": anchors,
         "baselines": lambda counts: metrics.all_metrics(tables.majority_baseline(counts)),
         "bounds": lambda of: "" if np.isnan(of[0]) else f" ({signed(of[0])} {say('to', lang)} {signed(of[1])})",
@@ -142,7 +134,7 @@ def _macros(lang: str, names: dict[str, str], anchors: dict[int, str]) -> Any:
         "language": language,
         "link": lambda text: quote(text, safe=""),
         "metric": lambda name: labels.label(labels.METRICS, name, lang),
-        "most_confused": most_confused,
+        "MIN_TEXTS": metrics.MIN_TEXTS,
         "number": number,
         "p_value": functools.partial(labels.p_value, lang=lang),
         # on a blue of little green white is clearer, on a lighter one black
@@ -152,7 +144,6 @@ def _macros(lang: str, names: dict[str, str], anchors: dict[int, str]) -> Any:
         ),
         "percent": lambda value: labels.number(100 * value, 0, lang),
         "plain": lambda value: runs.one_line(" ".join(map(str, value)) if isinstance(value, list) else str(value)),
-        "probability": lambda value: labels.number(value, 2, lang),
         "range": lambda of: "" if np.isnan(of[0]) else f"{number(of[0])}–{number(of[1])}",
         "register": lambda name: " ".join(dict.fromkeys((name, labels.label(labels.REGISTERS, name, lang)))),
         "sha256": lambda text: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode(),
@@ -160,18 +151,14 @@ def _macros(lang: str, names: dict[str, str], anchors: dict[int, str]) -> Any:
         "signed": signed,
         "tables": tables,
         "w": functools.partial(say, lang=lang),
-        **{name: globals()[name] for name in ("COMPARE_ALL", "FEW_TEXTS", "GRAVE", "PARTS", "PLACES", "SLIGHT")},
-        "MIN_TEXTS": metrics.MIN_TEXTS,
     }
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {name: function for name, function in known.items() if callable(function)}
     environment.globals |= known
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).module
-
-
-# ---- warnings ----
+    template = Path(__file__).with_suffix(".html.jinja").read_text(encoding="utf-8")
+    return environment.from_string(template).module
 
 
 def _warnings(row: Any, lang: str) -> list[tuple[str, str]]:
@@ -183,11 +170,18 @@ def _warnings(row: Any, lang: str) -> list[tuple[str, str]]:
     def named(chosen: np.ndarray) -> str:
         return ", ".join(f"{r} ({n})" for r, n, is_in in zip(row.registers, gold, chosen, strict=True) if is_in)
 
-    def places(found: list) -> dict[str, Any]:
-        return {"n": len(found), "names": ", ".join(runs.one_line(str(place)) for place in found[:PLACES])}
+    def places(found: list[str]) -> dict[str, Any]:
+        return {"n": len(found), "names": ", ".join(runs.one_line(place) for place in found[:PLACES])}
 
-    several, in_training = row.facts.get("several_registers"), corpus.get("several_registers")
-    over, length = row.facts.get("over_max_length"), row.signature.get("max_length")
+    # a training that --patience stopped: the rate would be 0 at its planned end
+    try:
+        epochs = runs.read_record(row.folder / "train.json", [{"learning_rate": float}], "")
+        rates = [epoch["learning_rate"] for epoch in epochs]
+        n_epochs = len(rates) if rates and rates[-1] > 0.05 * max(rates) else 0
+    except RunError:
+        n_epochs = 0
+    several, in_training = row.facts["several_registers"], corpus["several_registers"]
+    over, length = row.facts["over_max_length"], row.signature["max_length"]
     tenths = {"score": labels.number(100 * accuracy, 1, lang), "baseline": labels.number(100 * baseline, 1, lang)}
     is_constant = (predicted > 0).sum() == 1
     never, few = (gold > 0) & (predicted == 0), (gold > 0) & (gold < metrics.MIN_TEXTS)
@@ -196,27 +190,16 @@ def _warnings(row: Any, lang: str) -> list[tuple[str, str]]:
         (accuracy <= baseline, "no better", tenths),
         (never.any() and not is_constant, "never", {"names": named(never)}),
         (row.not_comparable, "incomparable", {"what": row.not_comparable}),
-        (corpus.get("files", {}).get(f"test/{row.eval_lang}.tsv", test) != test, "changed", {}),
+        (corpus["files"].get(f"test/{row.eval_lang}.tsv", test) != test, "changed", {}),
         (row.record.get("beats_largest_register") is False, "learnt", {}),
-        (n_epochs := _epochs_if_cut(row.folder), "cut", {"n": n_epochs}),
-        (several, "several", places(several or [])),
-        (in_training, "several in training", places(in_training or [])),
-        (length and (over or 0) > 0.5, "long", {"share": round(100 * (over or 0)), "length": length}),
+        (n_epochs, "cut", {"n": n_epochs}),
+        (several, "several", places(several)),
+        (in_training, "several in training", places(in_training)),
+        (over > 0.5, "long", {"share": round(100 * over), "length": length}),
         (row.n < FEW_TEXTS, "few texts", {"n": row.n}),
         (few.any(), "few", {"names": named(few)}),
     ]
     return [(kind, say(kind, lang, **values)) for applies, kind, values in found if applies]
-
-
-@functools.lru_cache(maxsize=1_000)
-def _epochs_if_cut(folder: Path) -> int:
-    """Return how many epochs a training had that was stopped before its planned end, when the rate is 0; else 0."""
-    try:
-        epochs = json.loads((folder / "train.json").read_text(encoding="utf-8"))
-        rates = [epoch["learning_rate"] for epoch in epochs]
-        return len(rates) if rates[-1] > 0.05 * max(rates) else 0
-    except (OSError, ValueError, LookupError, TypeError):
-        return 0
 
 
 # ---- comparisons ----
@@ -225,7 +208,7 @@ def _epochs_if_cut(folder: Path) -> int:
 def _ranked(cells: dict[tuple[str, str], Any], column: str) -> list[Any]:
     """Return the cells of a column that can be compared, the best first."""
     found = [c for (_, of), c in cells.items() if of == column and c.kind == "cell" and c.is_comparable is True]
-    return sorted((c for c in found if not np.isnan(c.score)), key=lambda c: (c.best != "best", -c.score))
+    return sorted(found, key=lambda c: (c.best != "best", -c.score))
 
 
 def _comparisons(matrix: tables.Matrix, cells: dict[tuple[str, str], Any]) -> dict[tuple[str, str, str], dict]:
@@ -233,12 +216,10 @@ def _comparisons(matrix: tables.Matrix, cells: dict[tuple[str, str], Any]) -> di
     compared = {}
     for column in matrix.columns:
         ranked = _ranked(cells, column)
-        sides = {cell.row: tuple(cell.rows["folder"]) for cell in ranked}
-        which = (matrix.metric, column, ranked[0].rows["registers"].iloc[0]) if ranked else ()
         for a, b in itertools.combinations(ranked, 2):
             if len(ranked) > COMPARE_ALL and a is not ranked[0]:
                 break
-            one = results.compare_trainings(sides[a.row], sides[b.row], *which)
+            one = results.compare(a.rows, b.rows, matrix.metric)
             apart = tables.told_apart(one, a._asdict(), b._asdict(), len(ranked) - 1)
             if one is None:
                 verdict = "gone more" if apart else "gone"
@@ -248,18 +229,21 @@ def _comparisons(matrix: tables.Matrix, cells: dict[tuple[str, str], Any]) -> di
             else:
                 chance = "chance of many" if one["p"] < 0.05 else "chance"
                 verdict = "few to compare" if np.isnan(one["p"]) else "more" if apart else chance
-            alone = not one["trainings"] and len(sides[a.row]) + len(sides[b.row]) > 2
+            shown: dict[str, Any] = one | {
+                "verdict": verdict,
+                "alone": not one["trainings"] and len(a.rows) + len(b.rows) > 2,
+            }
+            compared[column, a.row, b.row] = shown
             minus = {"difference": -one["difference"], "low": -one["high"], "high": -one["low"]}
-            compared[column, a.row, b.row] = {**one, "verdict": verdict, "alone": alone}
-            compared[column, b.row, a.row] = {**one, **minus, "verdict": verdict, "alone": alone}
+            compared[column, b.row, a.row] = shown | minus
     return compared
 
 
 def _finding(row: Any, drawn: list, compared: list, base_dirs: list[Path], lang: str) -> tuple[str, list[str]]:
     """Return the sentence that says what an evaluation has found, and the commands that repeat it."""
-    length = row.signature.get("max_length")
+    length = row.signature["max_length"]
     commands = [results.evaluate_command(row.record, [row.eval_lang]) + " --overwrite"]
-    if length != row.settings.get("max_length", length):
+    if length != row.record["settings"]["max_length"]:
         commands[0] += f" --max-length {length}"
     # of the first metric that there are texts enough for
     has_score = [not np.isnan(cells[row.training, row.eval_lang].score) for _, cells in drawn]
@@ -268,7 +252,7 @@ def _finding(row: Any, drawn: list, compared: list, base_dirs: list[Path], lang:
     (matrix, cells), of_matrix = drawn[has_score.index(True)], compared[has_score.index(True)]
     own, ranked = cells[row.training, row.eval_lang], _ranked(cells, row.eval_lang)
     others = [cell for cell in ranked if cell is not own]
-    if row.Index not in own.rows.index or own not in ranked:
+    if row.Index not in [one.Index for one in own.rows] or own not in ranked:
         relation = say("apart", lang)
     elif not others:
         relation = say("only", lang)
@@ -281,15 +265,13 @@ def _finding(row: Any, drawn: list, compared: list, base_dirs: list[Path], lang:
         verdict = say(one["verdict"], lang) + (f", {say('texts alone', lang)}" if one["alone"] else "")
         values = {"other": others[0].row, "n": len(ranked), "points": points, "bounds": bounds, "verdict": verdict}
         relation = say(key, lang, **values)
-        commands.append(results.compare_command(base_dirs, [row.path, others[0].rows["path"].iloc[0]]))
-    return say(
-        "finding",
-        lang,
-        score=labels.number(100 * own.score, 1, lang) + (f" ({say('mean', lang, n=int(own.n))})" if own.n > 1 else ""),
-        relation=relation,
-        baseline=labels.number(100 * cells[tables.BASELINE, row.eval_lang].score, 1, lang),
-        metric=labels.label(labels.METRICS, matrix.metric, lang),
-    ), commands
+        script, *dirs = (runs.shown_from_here(path) for path in (runs.ROOT / "post_eval.py", *base_dirs))
+        paths = ["--compare", row.path, others[0].rows[0].path]
+        commands.append(shlex.join(["python", script, "--base-dir", *dirs, *paths]))
+    score = labels.number(100 * own.score, 1, lang) + (f" ({say('mean', lang, n=int(own.n))})" if own.n > 1 else "")
+    baseline = labels.number(100 * cells[tables.BASELINE, row.eval_lang].score, 1, lang)
+    metric = labels.label(labels.METRICS, matrix.metric, lang)
+    return say("finding", lang, score=score, relation=relation, baseline=baseline, metric=metric), commands
 
 
 # ---- registers and errors ----
@@ -302,79 +284,69 @@ def _registers(matrix: tables.Matrix, rows: pd.DataFrame) -> dict[str, Any]:
     nothing of the registers: no better than the most frequent one, or of a model that never predicts one of ten texts.
     """
     rows = rows[rows["not_comparable"] == ""]
-    void = np.array([not metrics.beats_largest_register(counts) for counts in rows["counts"]], dtype=bool)
+    is_void = np.array([not metrics.beats_largest_register(counts) for counts in rows["counts"]], dtype=bool)
     silent = set()
-    for folder, of_run in rows[~void].groupby(["folder", "registers"])["counts"]:
+    for (folder, _), of_run in rows[~is_void].groupby(["folder", "registers"])["counts"]:
         counts = np.sum(of_run.tolist(), axis=0)
         if ((counts.sum(axis=1) >= metrics.MIN_TEXTS) & (counts.sum(axis=0) == 0)).any():
-            silent.add(folder[0])
-    is_out = void | rows["folder"].isin(silent).to_numpy()
+            silent.add(folder)
+    is_out = is_void | rows["folder"].isin(silent).to_numpy()
 
-    # of each cell that is left: training, language, F1 and counts by register, means over its seeds
-    found = []
-    for (training, column), seeds in rows[~is_out].groupby(["training", "eval_lang"], sort=False):
-        first = seeds.iloc[0]
-        kind = "zero" if first["zero_shot"] else "" if DISTR in first["train_langs"] else "own"
-        f1 = np.mean([metrics.register_scores(counts)["f1"] for counts in seeds["counts"]], axis=0)
-        counts = np.mean(seeds["counts"].tolist(), axis=0)
-        found.append((training, column, kind, seeds.index[0], dict(zip(first["registers"], f1, strict=True)), counts))
-    names = list(dict.fromkeys(name for registers in rows["registers"] for name in registers))
-    enough = {(c, r) for c, gold in matrix.gold.items() for r, n in gold.items() if n >= metrics.MIN_TEXTS}
+    # of each register with ten texts: its F1 in a training and language, and the share predicted as each other one
+    f1: dict[str, dict[tuple[str, bool], list[float]]] = {}
+    pairs: dict[tuple[str, str], dict[str, list[tuple[float, float, int]]]] = {}
+    for (_, lang), seeds in rows[~is_out].groupby(["training", "eval_lang"], sort=False):
+        first, counts = seeds.iloc[0], np.mean(seeds["counts"].tolist(), axis=0)
+        scores = np.mean([metrics.register_scores(one)["f1"] for one in seeds["counts"]], axis=0)
+        for i, register in enumerate(first["registers"]):
+            if matrix.gold[lang].get(register, 0) < metrics.MIN_TEXTS:
+                continue
+            if first["own"] or DISTR not in first["train_langs"]:
+                f1.setdefault(register, {}).setdefault((lang, first["zero_shot"]), []).append(scores[i])
+            for j, other in enumerate(first["registers"]):
+                if i != j:
+                    share = (counts[i, j] / counts[i].sum(), counts[i, j], seeds.index[0])
+                    pairs.setdefault((register, other), {}).setdefault(lang, []).append(share)
 
-    def mean_f1(register: str, column: str, kind: str) -> float:
-        values = [f1[register] for _, lang, of, _, f1, _ in found if lang == column and of == kind and register in f1]
-        return float(np.mean(values)) if values else float("nan")
-
-    suffers, overview = [], []
-    for register in names:
-        own, zero = ({c: mean_f1(register, c, kind) for c in matrix.columns} for kind in ("own", "zero"))
-        overview.append((register, [(zero[c], (c, register) in enough) for c in matrix.columns]))
-        both = [c for c in matrix.columns if (c, register) in enough and not np.isnan(own[c] + zero[c])]
+    suffers = []
+    for register, of_langs in f1.items():
+        both = [lang for lang in matrix.columns if {(lang, True), (lang, False)} <= of_langs.keys()]
         if both:
+            zero, own = ([np.mean(of_langs[lang, kind]) for lang in both] for kind in (True, False))
             # rounded first: the reader can subtract the two averages
-            trained, without = (round(float(np.mean([of[c] for c in both])), 3) for of in (own, zero))
-            lower = [c for c in both if zero[c] < own[c]]
+            trained, without = (round(float(np.mean(means)), 3) for means in (own, zero))
+            lower = [lang for lang, a, b in zip(both, zero, own, strict=True) if a < b]
             suffers.append((without - trained, register, trained, without, lower, both))
-
-    pairs: dict[tuple[str, str], dict[str, tuple[float, float, int]]] = {}
-    for column in matrix.columns:
-        of_column = [one for one in found if one[1] == column]
-        for (i, gold), (j, predicted) in itertools.permutations(enumerate(of_column[0][4]), 2) if of_column else ():
-            if (column, gold) in enough:
-                shares = [counts[i, j] / counts[i].sum() for *_, counts in of_column]
-                texts = float(np.mean([counts[i, j] for *_, counts in of_column]))
-                most = of_column[int(np.argmax(shares))][3]
-                pairs.setdefault((gold, predicted), {})[column] = (float(np.mean(shares)), texts, most)
     confused = []
-    for (gold, predicted), of_langs in pairs.items():
-        where = [(share, column, most) for column, (share, texts, most) in of_langs.items()
-                 if share >= CONFUSED and texts >= CONFUSED_TEXTS]  # fmt: skip
+    for (gold, predicted), of_pair in pairs.items():
+        means = {lang: np.mean([share[:2] for share in shares], axis=0) for lang, shares in of_pair.items()}
+        where = [
+            (float(share), lang, max(of_pair[lang], key=lambda one: one[0])[2])
+            for lang, (share, texts) in means.items()
+            if share >= CONFUSED and texts >= CONFUSED_TEXTS
+        ]
         if where:
-            mean = float(np.mean([share for share, _, _ in of_langs.values()]))
-            order = (-len(where) / len(of_langs), -mean)
-            confused.append((*order, gold, predicted, len(of_langs), sorted(where, reverse=True)))
+            order = (-len(where) / len(means), -float(np.mean([share for share, _ in means.values()])))
+            confused.append((*order, gold, predicted, len(means), sorted(where, reverse=True)))
     return {
         "suffers": sorted(suffers),
         "confused": sorted(confused),
         "has_pairs": bool(pairs),
-        "overview": overview,
         "left_out": list(rows[is_out].itertuples()),
     }
 
 
-def _errors(row: Any, n_texts: int) -> dict[tuple[str, str], list[tuple[int, float, str]]] | None:
-    """Return (gold, predicted) -> row, probability and text's beginning of each error, the most confident first.
+def _errors(row: Any, n_texts: int, lang: str) -> Errors | None:
+    """Return an evaluation's errors by pair of registers, the most frequent pair first, in it the most confident.
 
-    The most frequent pair comes first. None where the predictions are gone.
+    None where the predictions are gone.
     """
-    errors = results.read_errors(row)
+    errors, pairs = results.read_errors(row), Errors()
     if errors is None:
         return None
     texts = results.test_texts(row) if n_texts else {}
-    pairs: dict[tuple[str, str], list[tuple[int, float, str]]] = {}
-    columns = (errors[name] for name in ("gold", "predicted", "row", "probability"))
-    for gold, predicted, number, probability in zip(*columns, strict=True):
+    for probability, gold, predicted, number in errors.itertuples(index=False):
         of_pair = pairs.setdefault((gold, predicted), [])
-        text = results.beginning(texts.get(number, "")) if len(of_pair) < n_texts else ""
-        of_pair.append((number, probability, runs.one_line(text)))
+        text = texts.get(number, "") if len(of_pair) < n_texts else ""
+        of_pair.append((f"{number} ({labels.number(probability, 2, lang)})", runs.one_line(text)))
     return dict(sorted(pairs.items(), key=lambda pair: (-len(pair[1]), pair[0])))

@@ -4,9 +4,10 @@ Figures, tables, page and comparisons are made of this frame alone; nothing here
 Its columns:
 
     base_dir, folder, path    where the run lies, and its folder as seen from the base dir
-    subfolder, model, train_langs, training, seed, weights    what was trained; training: the languages joined by "-"
-    settings, record          options and files that decide the weights; the whole run.json
-    eval_lang, zero_shot, n   zero_shot: the language is none of those trained on, nor maybe in the mixed corpus
+    subfolder, model, train_langs, training, weights    what was trained; training: the languages joined by "-"
+    record                    the whole run.json; its settings are the options and files that decide the weights
+    eval_lang, own, n         own: the language is one of those trained on, those of the start model counted
+    zero_shot                 it is none of those, and can't be in the mixed corpus either
     registers, counts         confusion counts, rows gold, columns predicted, in the order of the registers
     signature, facts          what decides the scores; all of eval/LANG.json
     metric, score, low, high  in [0, 1]; nan: too few texts
@@ -40,15 +41,18 @@ from utils.runs import RunError
 
 # what is read of run.json and eval/LANG.json
 RECORD = {
-    "model_name": MODEL_NAME, "train_langs": [LANGUAGE], "subfolder": re.compile(f"({SUBFOLDER.pattern})?"),
-    "weights_sha256": str, "corpus": {"path": str, "train": {str: {str: int}}},
+    "model_name": MODEL_NAME, "train_langs": [LANGUAGE], "start_langs": [LANGUAGE],
+    "subfolder": re.compile(f"({SUBFOLDER.pattern})?"), "weights_sha256": str, "epochs": int, "best_epoch": int,
+    "settings": {"seed": int, "max_length": int},
+    "corpus": {
+        "path": str, "train": {str: {str: int}}, "files": {str: str}, "languages": {str: str},
+        "several_registers": [str],
+    },
 }  # fmt: skip
-OPTIONAL = {"settings": {}, "start_langs": [LANGUAGE]}  # of run.json, where it has them; then those of its corpus
-OF_CORPUS = {"files": {str: str}, "languages": {}}
-ALWAYS = ("micro_f1", "macro_f1", "precision", "recall")  # macro_f1_10 is null where there are too few texts
 SCORES = {
-    "eval_lang": str, "registers": [REGISTER], "counts": [[int]], "metrics": dict.fromkeys(ALWAYS, float),
-    "predictions_sha256": str, "signature": {"weights_sha256": str, "test_sha256": str},
+    "eval_lang": str, "language": str, "registers": [REGISTER], "counts": [[int]], "metrics": {},
+    "several_registers": [str], "over_max_length": float, "predictions_sha256": str,
+    "signature": {"weights_sha256": str, "test_sha256": str, "max_length": int},
 }  # fmt: skip
 
 OF_A_COLUMN = ("test_sha256", "registers")  # of the signature, within a column
@@ -73,20 +77,25 @@ def read_results(base_dirs: Sequence[Path]) -> tuple[pd.DataFrame, int]:
         if not os.path.isdir(base_dir):
             raise RunError(f"{runs.shown(base_dir)}: there is no such folder; name one that holds evaluated runs")
         records: dict[Path, dict[str, Any]] = {}
-        shape: dict[str, Any]
         for folder in _run_folders(base_dir, base_dirs):
             try:
                 remedy = "passed over; finetune.py --overwrite trains it again"
-                record = runs.read_record(folder / "run.json", RECORD, remedy)
-                for content, shape in ((record, OPTIONAL), (record["corpus"], OF_CORPUS)):
-                    if fault := runs.misfit(content, {key: shape[key] for key in shape if key in content}):
-                        raise RunError(f"{runs.shown(folder / 'run.json')}: expected {fault}; {remedy}")
-                records[folder] = record
+                records[folder] = runs.read_record(folder / "run.json", RECORD, remedy)
             except RunError as error:
                 log.error("%s", error)
                 damaged += 1
-        for folder, record in _without_copies(records).items():
-            found, wrong = _read_run(base_dir, folder, record)
+        # of a run and its copies beside it, the one in the folder that finetune.py would choose counts, else the first
+        names = {folder: "-".join([record["model_name"], *record["train_langs"]]) for folder, record in records.items()}
+        kept: dict[tuple[Path, str], Path] = {}
+        for folder in sorted(records, key=lambda folder: (folder.name != names[folder], folder)):
+            one = kept.setdefault((folder.parent, names[folder]), folder)
+            if one != folder:
+                text = (
+                    "%s: left out: the same model and training languages as %s beside it; move or remove one of the two"
+                )
+                log.warning(text, runs.shown(folder), runs.shown(one))
+        for folder in (folder for folder in records if folder in kept.values()):
+            found, wrong = _read_run(base_dir, folder, records[folder])
             rows += [{"number": number, **row} for row in found]
             damaged += wrong
             if not found and not wrong:
@@ -137,33 +146,9 @@ def _run_folders(base_dir: Path, base_dirs: Sequence[Path]) -> Iterator[Path]:
             yield here
 
 
-def _without_copies(records: dict[Path, dict[str, Any]]) -> dict[Path, dict[str, Any]]:
-    """Return the runs without those whose model and languages another run beside them has, which are named.
-
-    The run in the folder that finetune.py would choose is kept; else the first.
-    """
-    names = {folder: "-".join([record["model_name"], *record["train_langs"]]) for folder, record in records.items()}
-    kept: dict[tuple[Path, str], Path] = {}
-    for folder in sorted(records, key=lambda folder: (folder.name != names[folder], folder)):
-        one = kept.setdefault((folder.parent, names[folder]), folder)
-        if one != folder:
-            text = "%s: left out: the same model and training languages as %s beside it; move or remove one of the two"
-            log.warning(text, runs.shown(folder), runs.shown(one))
-    return {folder: record for folder, record in records.items() if folder in kept.values()}
-
-
 def _read_run(base_dir: Path, folder: Path, record: dict[str, Any]) -> tuple[list[dict[str, Any]], int]:
     """Return a run's rows of the frame, and how many of its files are damaged: each is named in the log."""
-    path, settings = folder.relative_to(base_dir), record.get("settings", {})
-    # the languages of the model that the training started from count too, and distr may hold any language
-    trained_on = {*record["train_langs"], *record.get("start_langs", [])}
-    shared = {
-        "base_dir": base_dir, "folder": folder, "path": runs.one_line(str(path)),
-        "subfolder": "" if path.parent == Path() else runs.one_line(str(path.parent)), "model": record["model_name"],
-        "train_langs": tuple(record["train_langs"]), "training": "-".join(record["train_langs"]),
-        "seed": settings.get("seed"), "weights": record["weights_sha256"], "settings": settings, "record": record,
-    }  # fmt: skip
-    rows, damaged = [], 0
+    path, rows, damaged = folder.relative_to(base_dir), [], 0
     for file in sorted((folder / "eval").glob("[!.]*.json")):
         try:
             facts = load_evaluation(folder, file.stem, record)
@@ -174,14 +159,19 @@ def _read_run(base_dir: Path, folder: Path, record: dict[str, Any]) -> tuple[lis
             continue
         counts = np.array(facts["counts"], dtype=np.int64)
         bounds = [uncertainty.intervals(counts[None], metric) for metric in metrics.METRICS]
-        own = {
-            "eval_lang": file.stem, "zero_shot": not {file.stem, DISTR} & trained_on, "n": int(counts.sum()),
-            "registers": tuple(facts["registers"]), "counts": counts, "signature": facts["signature"], "facts": facts,
-            "metric": list(metrics.METRICS), "low": [float(low[0]) for low, _ in bounds],
-            "high": [float(high[0]) for _, high in bounds],
-            "score": [np.nan if score is None else score for score in metrics.all_metrics(counts).values()],
-        }  # fmt: skip
-        rows.append(shared | own)
+        # the languages of the model that the training started from count too, and distr may hold any language
+        trained_on = {*record["train_langs"], *record["start_langs"]}
+        rows.append({
+            "base_dir": base_dir, "folder": folder, "path": runs.one_line(str(path)),
+            "subfolder": "" if path.parent == Path() else runs.one_line(str(path.parent)),
+            "model": record["model_name"], "train_langs": tuple(record["train_langs"]),
+            "training": "-".join(record["train_langs"]), "weights": record["weights_sha256"], "record": record,
+            "eval_lang": file.stem, "zero_shot": not {file.stem, DISTR} & trained_on, "own": file.stem in trained_on,
+            "n": int(counts.sum()), "registers": tuple(facts["registers"]), "counts": counts,
+            "signature": facts["signature"], "facts": facts, "metric": list(metrics.METRICS),
+            "score": [np.nan if score is None else score for score in facts["metrics"].values()],
+            "low": [float(low[0]) for low, _ in bounds], "high": [float(high[0]) for _, high in bounds],
+        })  # fmt: skip
     return rows, damaged
 
 
@@ -202,23 +192,24 @@ def load_evaluation(folder: Path, eval_lang: str, record: dict[str, Any]) -> dic
         wrong = f"the scores are not those of {eval_lang}"
     elif facts["signature"]["weights_sha256"] != record["weights_sha256"]:
         wrong = "the scores are not those of the model in run.json"
-    for metric, value in {} if wrong else metrics.all_metrics(np.array(counts, dtype=np.int64)).items():
-        written = facts["metrics"].get(metric, value)
-        is_number = type(written) in (int, float) and value is not None
-        if abs(written - value) > 1e-9 if is_number else written is not value:
-            wrong = f"{metric} does not follow from the counts"
-    if not wrong and predictions.is_file() and runs.sha256_of(predictions) != facts["predictions_sha256"]:
-        path, wrong = predictions, f"this is not the file that belongs to eval/{eval_lang}.json"
+    else:
+        scores, written = metrics.all_metrics(np.array(counts, dtype=np.int64)), facts["metrics"]
+        for metric, score in scores.items():
+            value = written.get(metric)
+            is_number = score is not None and type(value) in (int, float)
+            if abs(value - score) > 1e-9 if is_number else value is not score:
+                wrong = f"{metric} does not follow from the counts"
+        if predictions.is_file() and runs.sha256_of(predictions) != facts["predictions_sha256"]:
+            path, wrong = predictions, f"this is not the file that belongs to eval/{eval_lang}.json"
     if wrong:
         raise RunError(f"{runs.shown(path)}: {wrong}; {remedy}")
-    return facts
+    return facts | {"metrics": scores}
 
 
 def differences(frame: pd.DataFrame) -> list[str]:
     """Return in what each evaluation differs from most of its matrix, "" if in nothing; frame: a row per evaluation."""
-    matrix = ["subfolder", "model"]
-    options = []
-    for settings in frame["settings"]:
+    matrix, options = ["subfolder", "model"], []
+    for settings in (record["settings"] for record in frame["record"]):
         # what makes an update is one setting, however it is cut into batches and processes
         cut = [settings.get(name, 1) for name in ("batch_size", "gradient_accumulation", "processes")]
         batch = int(np.prod(cut)) if all(isinstance(size, int) for size in cut) else cut
@@ -245,40 +236,43 @@ def differences(frame: pd.DataFrame) -> list[str]:
 # ---- predictions ----
 
 
+def _predictions(folder: Path, eval_lang: str) -> list[list[str]] | None:
+    """Return predictions/LANG.tsv, its header first: row, gold, predicted, probabilities; None if it is gone."""
+    try:
+        # pandas takes five times as long, and a grid has hundreds of these files
+        with open(runs.Run(folder.name, folder, folder).predictions(eval_lang), encoding="utf-8", newline="") as file:
+            return list(csv.reader(file, delimiter="\t"))
+    except OSError:
+        return None
+
+
 @functools.lru_cache(maxsize=4000)  # a run is compared with many others
 def answers(folder: Path, eval_lang: str, registers: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray] | None:
     """Return gold and predicted label ids of the test texts, in the file's order; None if the predictions are gone."""
-    ids = {register: index for index, register in enumerate(registers)}
-    path = runs.Run(folder.name, folder, folder).predictions(eval_lang)
-    try:
-        # pandas takes five times as long, and a grid has hundreds of these files
-        with open(path, encoding="utf-8", newline="") as file:
-            pairs = [(ids[row["gold"]], ids[row["predicted"]]) for row in csv.DictReader(file, delimiter="\t")]
-    except (OSError, KeyError):
+    ids, rows = {register: index for index, register in enumerate(registers)}, _predictions(folder, eval_lang)
+    if rows is None:
         return None
-    gold, predicted = np.array(pairs).T
+    gold, predicted = np.array([(ids[gold], ids[predicted]) for _, gold, predicted, *_ in rows[1:]]).T
     return gold, predicted
 
 
 def _answers_of(folders: Sequence[Path], *which: Any) -> tuple[np.ndarray, np.ndarray | None]:
     """Return gold label ids, and the predicted ones of several trainings; None if any of them is gone."""
-    found = [answers(folder, *which) for folder in folders]
-    present = [one for one in found if one is not None]
-    if len(present) < len(found):
+    present = [one for folder in folders if (one := answers(folder, *which)) is not None]
+    if len(present) < len(folders):
         return np.array([]), None
     return present[0][0], np.array([predicted for _, predicted in present])
 
 
-def compare(a: pd.DataFrame, b: pd.DataFrame, metric: str) -> dict[str, float] | None:
+def compare(a: Sequence[Any], b: Sequence[Any], metric: str) -> dict[str, float] | None:
     """Compare two models on one language, each in the rows of its trainings; see uncertainty.compare.
 
     None if their test files are not the same, or if predictions can't be read.
     """
-    registers = a["registers"].iloc[0]
-    tests = {signature["test_sha256"] for rows in (a, b) for signature in rows["signature"]}
-    if len(tests) > 1 or {*a["registers"], *b["registers"]} != {registers}:
+    if len({(row.signature["test_sha256"], row.registers) for row in (*a, *b)}) > 1:
         return None
-    return compare_trainings(tuple(a["folder"]), tuple(b["folder"]), metric, a["eval_lang"].iloc[0], registers)
+    folders = (tuple(row.folder for row in side) for side in (a, b))
+    return compare_trainings(*folders, metric, a[0].eval_lang, a[0].registers)
 
 
 @functools.lru_cache(maxsize=200_000)  # tables and page show the same comparisons
@@ -289,12 +283,12 @@ def compare_trainings(a: tuple[Path, ...], b: tuple[Path, ...], metric: str, *wh
     return uncertainty.compare(gold, predicted[: len(a)], predicted[len(a) :], len(which[1]), metric)
 
 
-def interval_of_mean(columns: Sequence[pd.DataFrame], metric: str) -> tuple[float, float]:
+def interval_of_mean(columns: Sequence[Sequence[Any]], metric: str) -> tuple[float, float]:
     """Return the interval of a mean over trainings and languages; columns: per language the same trainings' rows."""
     files = []
     for rows in columns:
-        answered = _answers_of(rows["folder"].tolist(), rows["eval_lang"].iloc[0], rows["registers"].iloc[0])
-        files.append((np.array(rows["counts"].tolist()), *answered))
+        answered = _answers_of([row.folder for row in rows], rows[0].eval_lang, rows[0].registers)
+        files.append((np.array([row.counts for row in rows]), *answered))
     return uncertainty.interval_of_mean(files, metric)
 
 
@@ -303,16 +297,10 @@ def read_errors(row: Any) -> pd.DataFrame | None:
 
     Columns: probability (of the predicted register), gold, predicted, row (in the test file, from 1).
     """
-    path = runs.Run(row.folder.name, row.folder, row.folder).predictions(row.eval_lang)
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            wrong = [
-                (float(one[one["predicted"]]), one["gold"], one["predicted"], int(one["row"]))
-                for one in csv.DictReader(file, delimiter="\t")
-                if one["gold"] != one["predicted"]
-            ]
-    except OSError:
+    if (rows := _predictions(row.folder, row.eval_lang)) is None:
         return None
+    column = {register: index for index, register in enumerate(rows[0][3:], start=3)}
+    wrong = [(float(one[column[one[2]]]), one[1], one[2], int(one[0])) for one in rows[1:] if one[1] != one[2]]
     wrong.sort(key=lambda one: (-one[0], one[3]))
     return pd.DataFrame(wrong, columns=["probability", "gold", "predicted", "row"])
 
@@ -323,19 +311,19 @@ def write_errors(row: Any) -> None:
     The texts come from the corpus of the training, if it is there with the same test file; else they are left empty. A
     text that a spreadsheet would take for a formula gets an apostrophe. Nothing where the predictions are gone.
     """
-    errors = read_errors(row)
-    if errors is None:
+    if (errors := read_errors(row)) is None:
         return
     texts = test_texts(row)
-    table = errors[["probability", "gold", "predicted", "row"]].assign(
-        probability=errors["probability"].map("{:.4f}".format),
-        text=[no_formula(beginning(texts.get(number, ""))) for number in errors["row"]],
-    )
-    runs.write_text(row.folder / "errors" / f"{row.eval_lang}.tsv", table.to_csv(sep="\t", index=False))
+    errors["probability"] = errors["probability"].map("{:.4f}".format)
+    errors["text"] = [no_formula(texts.get(number, "")) for number in errors["row"]]
+    runs.write_text(row.folder / "errors" / f"{row.eval_lang}.tsv", errors.to_csv(sep="\t", index=False))
 
 
 def test_texts(row: Any) -> dict[int, str]:
-    """Return row -> text of an evaluation's test file; {} if the corpus is not at hand or its file is another one."""
+    """Return row -> beginning of the text, on one line, of an evaluation's test file.
+
+    {} if the corpus is not at hand or its file is another one.
+    """
     return _test_texts(row.record["corpus"]["path"], row.eval_lang, row.signature["test_sha256"], row.registers)
 
 
@@ -345,12 +333,8 @@ def _test_texts(corpus: str, eval_lang: str, sha256: str, registers: tuple[str, 
         texts = read_texts(Path(corpus or os.devnull), "test", eval_lang, registers)
     except CorpusError:
         return {}
-    return dict(zip(texts["row"], texts["text"], strict=True)) if texts.attrs["sha256"] == sha256 else {}
-
-
-def beginning(text: str) -> str:
-    """Return a text's first characters, on one line, as lists of errors show them."""
-    return " ".join(text.split())[:BEGINNING]
+    beginnings = (" ".join(text.split())[:BEGINNING] for text in texts["text"])
+    return dict(zip(texts["row"], beginnings, strict=True)) if texts.attrs["sha256"] == sha256 else {}
 
 
 # ---- names and commands ----
@@ -359,9 +343,9 @@ def beginning(text: str) -> str:
 def language_names(frame: pd.DataFrame) -> dict[str, str]:
     """Return language -> its English name, as the corpora of these runs have it; those without one are left out."""
     names: dict[str, str] = {}
-    for record, lang, facts in evaluations(frame)[["record", "eval_lang", "facts"]].itertuples(index=False):
-        found = [*record["corpus"].get("languages", {}).items(), (lang, facts.get("language"))]
-        names |= {code: name for code, name in found if isinstance(name, str) and name}
+    for row in evaluations(frame).itertuples():
+        found = row.record["corpus"]["languages"] | {row.eval_lang: row.facts["language"]}
+        names |= {code: name for code, name in found.items() if name}
     return names
 
 
@@ -380,26 +364,17 @@ def evaluate_command(record: dict[str, Any], eval_langs: Sequence[str]) -> str:
     return shlex.join(words)
 
 
-def compare_command(base_dirs: Sequence[Path], paths: Sequence[str]) -> str:
-    """Return the command that compares two runs, to be typed here; paths: their folders as seen from a base dir."""
-    script, *dirs = (runs.shown_from_here(path) for path in (runs.ROOT / "post_eval.py", *base_dirs))
-    return f"python {shlex.quote(script)} --base-dir {shlex.join(dirs)} --compare {shlex.join(paths)}"
-
-
 def missing_commands(frame: pd.DataFrame, eval_langs: Sequence[str]) -> list[str]:
     """Return the commands that fill the gaps of a grid.
 
     A language is missing for a run if another run is evaluated on it, and the run's own corpus has this test file.
     """
     rows = evaluations(frame)
-    tests = {
-        (lang, signature["test_sha256"], record["corpus"]["path"])
-        for lang, signature, record in rows[["eval_lang", "signature", "record"]].itertuples(index=False)
-    }
+    tests = {(r.eval_lang, r.signature["test_sha256"], r.record["corpus"]["path"]) for r in rows.itertuples()}
     commands = []
     for _, of_run in rows.groupby("folder", sort=False):
         record = of_run["record"].iloc[0]
-        own, path = record["corpus"].get("files", {}), record["corpus"]["path"]
+        own, path = record["corpus"]["files"], record["corpus"]["path"]
         asked = {lang for lang, sha256, other in tests if other == path or own.get(f"test/{lang}.tsv") == sha256}
         if gaps := [lang for lang in eval_langs if lang in asked - set(of_run["eval_lang"])]:
             commands.append(evaluate_command(record, gaps))

@@ -12,10 +12,11 @@ DataFrame, and every figure, table and page prints the same texts from it:
     best                   "best" of its column, "tied": not distinguishable from it
     own                    it was trained on this language
     text                   the lines that are shown
-    rows                   the evaluations behind it, those that can be compared if any can
+    rows                   the evaluations behind it, a list of tuples: those that can be compared if any can
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ import pandas as pd
 
 from utils import metrics, results, uncertainty
 from utils.corpus_load import DISTR
-from utils.labels import METRICS, label, markdown, no_formula, number, test_of, word
+from utils.labels import METRICS, label, markdown, markdown_rows, no_formula, number, test_of, word
 
 MARKS = "†↓°"
 MEAN, BASELINE = "(mean)", "(baseline)"  # labels that no language has
@@ -53,36 +54,50 @@ def make_matrices(frame: pd.DataFrame, metric_names: Sequence[str], n_seeds: int
     """Return the matrices, by subfolder and model, then metric; lang: of their texts, en or fr."""
     found = []
     for (subfolder, model), of_model in frame.groupby(["subfolder", "model"], sort=False):
-        name = f"{subfolder}/{model}" if subfolder else model
         rows, columns = list(dict.fromkeys(of_model["training"])), sorted(set(of_model["eval_lang"]))
-        # the evaluation that stands for a column's texts, and the column's numbers of texts
-        usual = {lang: comparable(of_lang).iloc[0] for lang, of_lang in of_model.groupby("eval_lang")}
-        n_texts = {lang: sorted(set(of_lang["n"])) for lang, of_lang in of_model.groupby("eval_lang")}
-        gold = {
-            column: {r: int(n) for r, n in zip(row["registers"], row["counts"].sum(axis=1), strict=True) if n}
-            for column, row in usual.items()
-        }
         for metric in metric_names:
-            of_metric = of_model[of_model["metric"] == metric]
+            of_cells: dict[tuple[str, str], list[Any]] = {}
+            for one in of_model[of_model["metric"] == metric].itertuples():
+                of_cells.setdefault((one.training, one.eval_lang), []).append(one)
             cells = [
-                {"row": training, "column": column, "kind": "cell", **_cell(of_cell, metric)}
-                for (training, column), of_cell in of_metric.groupby(["training", "eval_lang"], sort=False)
+                {"row": row, "column": column, "kind": "cell", **_cell(evaluations, metric)}
+                for (row, column), evaluations in of_cells.items()
             ]
             _mark_bests(cells, metric)
-            zero_shot = _zero_shot_languages(cells, columns)
-            for training, of_row in of_metric.groupby("training", sort=False):
-                if zero_shot and DISTR not in of_row["train_langs"].iloc[0]:
-                    cells += [{"row": training, "column": MEAN, "kind": "mean", **_mean(of_row, zero_shot, metric)}]
-            cells = [cell for cell in cells if cell["n"]]
+
+            # the mean over the languages that every row but distr has a score on, and that none was trained on; a row
+            # that can't be compared on most of its languages has no mean, and takes no language from the others
+            pure = [[c for c in cells if c["row"] == row and DISTR not in c["rows"][0].train_langs] for row in rows]
+            pure = [of_row for of_row in pure if of_row]
+            common = [
+                {cell["column"] for cell in of_row if cell["is_comparable"] and cell["rows"][0].zero_shot}
+                for of_row in pure
+                if 2 * sum(cell["is_comparable"] for cell in of_row) >= len(of_row)
+            ]
+            zero_shot = [column for column in columns if common and all(column in langs for langs in common)]
+            for row in (of_row[0]["row"] for of_row in pure if zero_shot):
+                of_row = [one for (training, _), of_cell in of_cells.items() if training == row for one in of_cell]
+                if mean := _mean(of_row, zero_shot, metric):
+                    cells.append({"row": row, "column": MEAN, "kind": "mean", **mean})
+
+            heads, gold = {}, {}
             for column in columns:
-                score = metrics.METRICS[metric](majority_baseline(usual[column]["counts"]))
+                of_column = [one for (_, lang_), of_cell in of_cells.items() if lang_ == column for one in of_cell]
+                usual = comparable(of_column)[0]  # it stands for the column's texts
+                score = metrics.all_metrics(majority_baseline(usual.counts))[metric]
                 cells.append(
                     {"row": BASELINE, "column": column, "kind": "baseline", "score": np.nan if score is None else score}
                 )
+                n_texts = zip(usual.registers, usual.counts.sum(axis=1).tolist(), strict=True)
+                gold[column] = {register: n for register, n in n_texts if n}
+                heads[column] = [column, "/".join(map(str, sorted({one.n for one in of_column})))]
+                if metric != "micro_f1":
+                    n_averaged = len(gold[column]) - (metric == "macro_f1_10") * len(few_texts(gold[column]))
+                    heads[column].append(f"{n_averaged}/{len(gold[column])} {word('reg.', lang)}")
             empty = {"low": np.nan, "high": np.nan, "sd": np.nan, "n": n_seeds, "mark": "", "best": "", "own": False}
             cells = [empty | {"expected": n_seeds, "rows": None} | cell for cell in cells]
             table = pd.DataFrame(cells).assign(text=[_lines(cell, lang) for cell in cells])
-            heads = {column: _head(column, n_texts[column], gold[column], metric, lang) for column in columns}
+            name = f"{subfolder}/{model}" if subfolder else model
             found.append(Matrix(name, model, subfolder, metric, n_seeds, rows, columns, heads, gold, zero_shot, table))
     return found
 
@@ -94,18 +109,17 @@ def majority_baseline(counts: np.ndarray) -> np.ndarray:
     return baseline
 
 
-def comparable(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows that can be compared with the others of their matrix, or all if none of them can."""
-    found = rows[rows["not_comparable"] == ""]
-    return rows if found.empty else found
+def comparable(rows: Sequence[Any]) -> list[Any]:
+    """Return the evaluations that can be compared with the others of their matrix, or all if none of them can."""
+    return [row for row in rows if not row.not_comparable] or list(rows)
 
 
-def _cell(rows: pd.DataFrame, metric: str) -> dict:
+def _cell(rows: list[Any], metric: str) -> dict:
     """Return the cell of one training and language, over its seeds."""
     used = comparable(rows)
-    is_comparable = not used["not_comparable"].iloc[0]
-    scores, counts = used["score"].to_numpy(), np.array(used["counts"].tolist())
-    low, high = used["low"].iloc[0], used["high"].iloc[0]
+    first, is_comparable = used[0], not used[0].not_comparable
+    scores, counts = np.array([row.score for row in used]), np.array([row.counts for row in used])
+    low, high = first.low, first.high
     if len(used) > 1:
         low, high = results.interval_of_mean([used], metric) if is_comparable else (np.nan, np.nan)
     accuracy = np.mean([metrics.micro_f1(one) for one in counts])
@@ -115,7 +129,6 @@ def _cell(rows: pd.DataFrame, metric: str) -> dict:
         "↓" if accuracy <= metrics.micro_f1(majority_baseline(counts.sum(axis=0))) else "",
         "°" if never.any() and metric != "micro_f1" else "",
     ]
-    lang, train_langs, record = (rows[name].iloc[0] for name in ("eval_lang", "train_langs", "record"))
     return {
         "score": float(scores.mean()),
         "low": low,
@@ -123,39 +136,24 @@ def _cell(rows: pd.DataFrame, metric: str) -> dict:
         "sd": float(scores.std(ddof=1)) if len(used) > 1 else np.nan,
         "n": len(used),
         "mark": "".join(marks),
-        "own": lang in {*train_langs, *record.get("start_langs", [])},
-        "zero_shot": bool(rows["zero_shot"].iloc[0]),
-        "mixed": DISTR in train_langs,
+        "own": first.own,
         "is_comparable": is_comparable and not np.isnan(scores.mean()),
         "rows": used,
     }
 
 
-def _zero_shot_languages(cells: list[dict], columns: list[str]) -> list[str]:
-    """Return the languages of the mean: every row but distr has a score there, and none of them was trained on it.
-
-    A row that can't be compared on most of its languages has no mean, and takes no language from the others.
-    """
-    of_rows: dict[str, list[dict]] = {}
-    for cell in cells:
-        of_rows.setdefault(cell["row"], []).append(cell)
-    known = [
-        of_row
-        for of_row in of_rows.values()
-        if not of_row[0]["mixed"] and 2 * sum(cell["is_comparable"] for cell in of_row) >= len(of_row)
-    ]
-    common = [{cell["column"] for cell in of_row if cell["is_comparable"] and cell["zero_shot"]} for of_row in known]
-    return [column for column in columns if known and all(column in langs for langs in common)]
-
-
-def _mean(rows: pd.DataFrame, zero_shot: list[str], metric: str) -> dict:
-    """Return a row's mean over the languages: score and interval over the seeds that have all of them; n: how many."""
-    rows = rows[rows["eval_lang"].isin(zero_shot) & (rows["not_comparable"] == "") & rows["score"].notna()]
-    complete = rows[rows.groupby("folder")["eval_lang"].transform("size") == len(zero_shot)]
-    if complete.empty:
-        return {"n": 0}
-    scores = complete.groupby("folder", sort=False)["score"].mean()
-    low, high = results.interval_of_mean([complete[complete["eval_lang"] == lang] for lang in zero_shot], metric)
+def _mean(rows: list[Any], zero_shot: list[str], metric: str) -> dict | None:
+    """Return a row's mean over the languages: score and interval over the n seeds that have all of them, if any do."""
+    of_seeds: dict[Path, list[Any]] = {}
+    for row in sorted(rows, key=lambda row: row.Index):
+        if row.eval_lang in zero_shot and not row.not_comparable and not np.isnan(row.score):
+            of_seeds.setdefault(row.folder, []).append(row)
+    complete = [of_seed for of_seed in of_seeds.values() if len(of_seed) == len(zero_shot)]
+    if not complete:
+        return None
+    scores = pd.DataFrame([(row.folder, row.score) for of_seed in complete for row in of_seed])
+    scores = scores.groupby(0, sort=False)[1].mean()
+    low, high = results.interval_of_mean(list(zip(*complete, strict=True)), metric)
     return {"score": scores.mean(), "low": low, "high": high, "sd": scores.std(), "n": len(scores)}
 
 
@@ -202,20 +200,6 @@ def _lines(cell: dict, lang: str) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def one_line(lines: Sequence[str], lang: str) -> str:
-    """Return a cell in one line, as `74.4 ±1.2 (70.1–78.0)`."""
-    first, *rest = lines
-    return f"{first} ({('; ' if lang == 'en' else ' ; ').join(rest)})" if rest else first
-
-
-def _head(column: str, n_texts: list[int], gold: dict[str, int], metric: str, lang: str) -> list[str]:
-    lines = [column, "/".join(map(str, n_texts))]
-    if metric != "micro_f1":
-        n_averaged = len(gold) if metric != "macro_f1_10" else len(gold) - len(few_texts(gold))
-        lines.append(f"{n_averaged}/{len(gold)} {word('reg.', lang)}")
-    return lines
-
-
 def few_texts(gold: dict[str, int]) -> dict[str, int]:
     """Return the registers that macro_f1_10 leaves out, with their gold texts."""
     measured = metrics.measurable(np.array(list(gold.values()), dtype=int))
@@ -226,7 +210,6 @@ def row_label(row: str, lang: str) -> str:
     return word("baseline", lang) if row == BASELINE else row
 
 
-TERMINAL = {"best": "^", "tied": "~", "": ""}
 LEGENDS = {  # medium -> how it shows a training language, and the best of a column
     "figure": ("own figure", "best figure"),
     "table": ("own text", "best figure"),
@@ -254,9 +237,7 @@ def legend(matrices: Sequence[Matrix], lang: str, medium: str) -> list[str]:
     seeds = matrices[0].n_seeds
     cells = pd.concat([matrix.cells for matrix in matrices])
     lines = [word("cells seeds", lang, n=seeds) if seeds > 1 else word("cells", lang)]
-    marks = []
-    if cells["own"].any():
-        marks.append(word(own, lang))
+    marks = [word(own, lang)] if cells["own"].any() else []
     if test := tests_of_bests(matrices, lang):
         marks.append(f"{word(best, lang)}, {word('best test', lang, test=test)}")
     lines += [("; " if lang == "en" else " ; ").join(marks)] if marks else []
@@ -291,63 +272,62 @@ def _wide(matrix: Matrix, texts: list[str], lang: str) -> pd.DataFrame:
     return wide.rename(index={BASELINE: word("baseline", lang)}, columns={MEAN: word("zero-shot mean", lang)})
 
 
-def _marked(matrix: Matrix, lang: str, show: dict[str, str], escape: Callable[[str], str]) -> pd.DataFrame:
-    """Return the matrix with its first column and head escaped; show: how a best score, and an own language, look."""
+def _escaped(
+    matrix: Matrix, lang: str, show: dict[str, str], escape: Callable[[str], str]
+) -> tuple[str, pd.DataFrame, list[str]]:
+    """Return title, table and lines below it, escaped; show: how a best score, and an own language, look."""
     shown = []
     for lines, best, own in matrix.cells[["text", "best", "own"]].itertuples(index=False):
-        score, blank, rest = escape(one_line(lines, lang)).partition(" ")
-        shown.append((show[best].format(score) if best else score) + blank + rest + (show["own"] if own else ""))
-    wide = _wide(matrix, shown, lang)
+        first, *more = lines
+        line = f"{first} ({('; ' if lang == 'en' else ' ; ').join(more)})" if more else first
+        score, blank, rest = escape(line).partition(" ")
+        shown.append(show[best].format(score) + blank + rest + (show["own"] if own else ""))
     heads = {column: f"{lines[0]} ({', '.join(lines[1:])})" for column, lines in matrix.heads.items()}
-    wide = wide.rename(index=escape, columns=lambda column: escape(heads.get(column) or column))
-    return wide.reset_index(names=escape(word("training", lang)))
+    wide = _wide(matrix, shown, lang).rename(index=escape, columns=lambda column: escape(heads.get(column) or column))
+    below = [escape(line) for line in (*legend([matrix], lang, "table"), *notes(matrix, lang))]
+    return escape(f"{matrix.title(lang)}, × 100"), wide.reset_index(names=escape(word("training", lang))), below
 
 
 def markdown_table(matrices: Sequence[Matrix], lang: str) -> str:
     """Return tve.md: a table per matrix; best score of a column in bold, those not distinguishable underlined."""
-    parts = []
+    parts, show = [], {"": "{}", "best": "**{}**", "tied": "<u>{}</u>", "own": r" \*"}
     for matrix in matrices:
-        wide = _marked(matrix, lang, {"best": "**{}**", "tied": "<u>{}</u>", "own": r" \*"}, markdown)
-        rows = [list(wide), ["---"] * len(wide.columns), *wide.to_numpy().tolist()]
-        lines = [f"### {markdown(matrix.title(lang))}, × 100", "", *("| " + " | ".join(row) + " |" for row in rows), ""]
-        lines += [f"- {markdown(line)}" for line in [*legend([matrix], lang, "table"), *notes(matrix, lang)]]
-        parts.append("\n".join(lines) + "\n")
+        title, wide, below = _escaped(matrix, lang, show, markdown)
+        lines = [f"### {title}", "", markdown_rows(list(wide), wide.to_numpy().tolist()), ""]
+        parts.append("\n".join([*lines, *(f"- {line}" for line in below)]) + "\n")
     return "\n".join(parts)
 
 
 def latex_table(matrices: Sequence[Matrix], lang: str) -> str:
     """Return tve.tex: a booktabs table per matrix, to be pasted."""
     parts = ["% needs \\usepackage{booktabs}\n"]
+    show = {"": "{}", "best": r"\textbf{{{}}}", "tied": r"\underline{{{}}}", "own": r"\rlap{*}"}
     for matrix in matrices:
-        wide = _marked(matrix, lang, {"best": r"\textbf{{{}}}", "tied": r"\underline{{{}}}", "own": r"\rlap{*}"}, tex)
-        text = wide.style.hide(axis="index").to_latex(
-            hrules=True, position_float="centering", column_format="l" + "r" * (len(wide.columns) - 1),
-            caption=tex(f"{matrix.title(lang)}, × 100"),
-        )  # fmt: skip
-        said = [*legend([matrix], lang, "table"), *notes(matrix, lang)]
-        below = "".join(rf"\par\footnotesize {tex(line)}" + "\n" for line in said)
-        parts.append(text.replace("\\end{table}", below + "\\end{table}"))
+        title, wide, below = _escaped(matrix, lang, show, tex)
+        layout = {"position_float": "centering", "column_format": "l" + "r" * (len(wide.columns) - 1)}
+        text = wide.style.hide(axis="index").to_latex(hrules=True, caption=title, **layout)
+        lines = "".join(rf"\par\footnotesize {line}" + "\n" for line in below)
+        parts.append(text.replace("\\end{table}", lines + "\\end{table}"))
     return "\n".join(parts)
 
 
 def terminal_table(matrices: Sequence[Matrix], lang: str) -> str:
     """Return the matrices as text for a terminal: scores alone, with their marks."""
-    parts = []
+    parts, marks = [], {"best": "^", "tied": "~", "": ""}
     for matrix in matrices:
         texts = [
-            ("–" if np.isnan(score) else number(100 * score, 1, lang)).rjust(6) + TERMINAL[best] + "*" * own + mark
+            ("–" if np.isnan(score) else number(100 * score, 1, lang)).rjust(6) + marks[best] + "*" * own + mark
             for score, best, own, mark in matrix.cells[["score", "best", "own", "mark"]].itertuples(index=False)
         ]
         wide = _wide(matrix, texts, lang).reset_index(names="")
         columns = [[column.rjust(6) if column else "", *wide[column]] for column in wide]
         widths = [max(map(len, column)) for column in columns]
         rows = [" ".join(map(str.ljust, row, widths)).rstrip() for row in zip(*columns, strict=True)]
-        parts.append("\n".join([f"{matrix.title(lang)}, × 100", *rows]))
+        parts.append("\n".join([f"{matrix.title(lang)}, × 100", *rows]) + "\n")
     said = legend(matrices, lang, "terminal")[1:]
-    said += (
-        [f"–: {word('too few texts', lang)}"] if any(matrix.cells["score"].isna().any() for matrix in matrices) else []
-    )
-    return "\n\n".join([*parts, ""])[:-1] + "\n".join(said)
+    if any(matrix.cells["score"].isna().any() for matrix in matrices):
+        said.append(f"–: {word('too few texts', lang)}")
+    return "\n".join(parts) + "\n".join(said)
 
 
 def tex(text: str) -> str:
@@ -376,7 +356,8 @@ def scores_csv(frame: pd.DataFrame) -> str:
     others of its matrix. signature: what decides the scores.
     """
     rows = results.evaluations(frame)
-    table = _named(rows).assign(zero_shot=rows["zero_shot"].astype(int), n=rows["n"])
+    table = pd.DataFrame([_named(row) for row in rows.itertuples()], rows.index)
+    table = table.assign(zero_shot=rows["zero_shot"].astype(int), n=rows["n"])
     for metric, of_metric in frame.groupby("metric", sort=False):
         table[[metric, f"{metric}_low", f"{metric}_high"]] = of_metric[["score", "low", "high"]]
     table["registers_10"] = [
@@ -393,19 +374,20 @@ def scores_csv(frame: pd.DataFrame) -> str:
 
 def registers_csv(frame: pd.DataFrame) -> str:
     """Return per_register.csv: one row per run, language and register; a score that is not defined is empty."""
-    rows = results.evaluations(frame)
-    return _csv(pd.concat([_named(rows), register_scores(rows)], axis=1).explode(["register", *REGISTER_SCORES]))
+    return _csv(register_scores(results.evaluations(frame).itertuples()))
 
 
-def register_scores(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return, for each evaluation, lists over its registers: register, scores with intervals, support."""
-    found = []
-    for registers, counts in zip(rows["registers"], rows["counts"], strict=True):
-        values = metrics.register_scores(counts)
-        for name, (low, high) in uncertainty.register_intervals(counts).items():
+def register_scores(rows: Iterable[Any]) -> pd.DataFrame:
+    """Return a row per evaluation and register: their names, precision, recall, F1 and their intervals, support."""
+    parts: dict[str, list[Any]] = {name: [] for name in (*NAMES, "register", *REGISTER_SCORES)}
+    for row in rows:
+        values = metrics.register_scores(row.counts) | {"register": row.registers}
+        for name, (low, high) in uncertainty.register_intervals(row.counts).items():
             values |= {f"{name}_low": low, f"{name}_high": high}
-        found.append({"register": list(registers)} | {name: list(values[name]) for name in REGISTER_SCORES})
-    return pd.DataFrame(found, index=rows.index)
+        values |= {name: [value] * len(row.registers) for name, value in _named(row).items()}
+        for name, of_name in parts.items():
+            of_name.extend(values[name])
+    return pd.DataFrame(parts)
 
 
 def cells_csv(matrices: Sequence[Matrix]) -> str:
@@ -422,8 +404,8 @@ def cells_csv(matrices: Sequence[Matrix]) -> str:
     return _csv(pd.concat(parts)[["subfolder", "model", "metric", *columns]])
 
 
-def _named(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.assign(train_langs=rows["training"], base_dir=rows["base_dir"].map(lambda path: path.name))[NAMES]
+def _named(row: Any) -> dict[str, str]:
+    return dict(zip(NAMES, (row.base_dir.name, row.subfolder, row.model, row.training, row.eval_lang), strict=True))
 
 
 def _csv(table: pd.DataFrame) -> str:

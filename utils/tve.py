@@ -86,7 +86,8 @@ def draw_part(matrix: Matrix, title: str, cell: float, lang: str, ax: Axes) -> N
         # the more lines are below the score, the higher it stands
         base, weight = y + 0.1 - 0.14 * len(rest), "bold" if one.best == "best" else "normal"
         ax.text(x, base, first, ha="center", va="baseline", fontsize=TEXT, weight=weight)
-        ax.text(x, base + 0.1, "\n".join(rest), ha="center", va="top", fontsize=SMALL)
+        if rest:
+            ax.text(x, base + 0.1, "\n".join(rest), ha="center", va="top", fontsize=SMALL)
         if one.best == "tied":
             start = x - text_width(first, TEXT) / cell / 2
             end = start + text_width(first.split(" ")[0], TEXT) / cell
@@ -101,4 +102,4 @@ def draw_part(matrix: Matrix, title: str, cell: float, lang: str, ax: Axes) -> N
     said = [wrapped(line, width, TEXT) for line in (caption, *notes(matrix, lang))]
     ax.set_xlabel("\n".join(said), fontsize=TEXT)
     ax.set_ylabel(wrapped(word("training", lang), below * HEIGHT, TEXT), fontsize=TEXT, labelpad=6)
-    ax.set_title(wrapped(title, width, 1.05 * TITLE), fontsize=TITLE, weight="bold", pad=7)
+    ax.set_title(wrapped(title, width, 1.05 * TITLE), fontsize=TITLE, weight="bold", pad=7, y=1)

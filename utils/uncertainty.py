@@ -28,12 +28,12 @@ different: one training each in .030 to .078, three .018 to .068, three that sca
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import optimize, special, stats
+from scipy import special
 
 from utils import metrics
 
 Arrays = tuple[np.ndarray, np.ndarray]
-Z = float(stats.norm.ppf(0.975))
+Z = float(special.ndtri(0.975))
 FOR_VARIANCE, FOR_SLOPE = 1.0, 0.5  # texts added to each gold register
 SMALLEST_P = 1e-300
 
@@ -224,12 +224,14 @@ def compare(gold: np.ndarray, a: np.ndarray, b: np.ndarray, n_registers: int, me
 def mcnemar(only_a: int, only_b: int) -> float:
     """Return the mid-p of McNemar's exact test; only_a, only_b: texts that one model alone predicts right."""
     fewer, both = min(only_a, only_b), only_a + only_b
-    p = 2 * stats.binom.cdf(fewer, both, 0.5) - stats.binom.pmf(fewer, both, 0.5)
+    # twice the probability of so few or fewer, less that of so few
+    p = special.bdtr(fewer, both, 0.5) + (special.bdtr(fewer - 1, both, 0.5) if fewer else 0)
     return float(min(max(p, SMALLEST_P), 1.0))
 
 
 def tango(only_a: int, only_b: int, n: int) -> tuple[float, float]:
     """Return Tango's 95 % score interval of the difference of two accuracies on the same n texts."""
+    from scipy import optimize  # it loads slowly, and a training needs none of it
 
     def distance(difference: float) -> float:  # in standard errors, if this were the true one
         b = (2 * n - only_a + only_b) * difference - only_a - only_b

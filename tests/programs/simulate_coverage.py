@@ -5,8 +5,6 @@
     python tests/programs/simulate_coverage.py --compare    two models: how often they are called different (p < 0.05),
                                                             and how often the interval holds: a quarter of an hour
     python tests/programs/simulate_coverage.py --column     14 equally good trainings: is the best called better?
-    python tests/programs/simulate_coverage.py --predictions FILE...  intervals for a model with the errors of these
-                                                                      predictions/LANG.tsv files, put together
 
 A population is the shares of the gold registers and a classifier: for each gold register, the probabilities of the
 predicted ones. Each simulation draws a test set of n texts from it. The truth is the score of the population's own
@@ -26,7 +24,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -88,16 +85,6 @@ def populations() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     yield "two large, recalls .9 and .3", TWO_LARGE, one_good_one_bad(0.9, 0.3)
 
 
-def population_of_files(paths: list[Path]) -> tuple[str, np.ndarray, np.ndarray]:
-    """Return the population of the texts of predictions/LANG.tsv files, put together."""
-    table = pd.concat([pd.read_csv(path, sep="\t", keep_default_na=False) for path in paths])
-    registers = list(table.columns[3:])
-    gold, predicted = (pd.Categorical(table[column], registers).codes for column in ("gold", "predicted"))
-    counts = metrics.count_confusions(gold, predicted, len(registers))
-    gold = counts.sum(axis=1)
-    return "predictions", gold / gold.sum(), counts / np.maximum(gold, 1)[:, None]
-
-
 def pairs() -> Iterator[tuple[str, np.ndarray, list[np.ndarray], float]]:
     """Yield name, shares, two classifiers, and the share of the texts that are equally hard for both; = : equal."""
     usual, high, better = np.full(7, 0.7), np.full(7, 0.95), np.full(7, 0.8)
@@ -157,7 +144,7 @@ def held(truth: np.ndarray, low: np.ndarray, high: np.ndarray) -> str:
 def coverage_table(args: argparse.Namespace) -> None:
     print("share of test sets that have an interval; it holds the truth; truth below it, above it; mean width")
     print(f"{'':48}{'  '.join(f'{metric:30}' for metric in metrics.METRICS)}")
-    for name, shares, model in [population_of_files(args.predictions)] if args.predictions else populations():
+    for name, shares, model in populations():
         for n in args.sizes or (30, 60, 300, 1000, 8000) if args.only in name else ():
             cells, line = shares[:, None] * model, []
             counts = stream(args, f"{name} {n}").multinomial(n, cells.ravel(), size=args.simulations)
@@ -247,7 +234,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sizes", type=int, nargs="+", help="numbers of texts")
     parser.add_argument("--only", default="", metavar="TEXT", help="populations with this in their name")
-    parser.add_argument("--predictions", type=Path, nargs="+", default=[], metavar="FILE")
     modes = {"--trainings": trainings_table, "--compare": comparison_table, "--column": column_table}
     for mode, table in modes.items():
         parser.add_argument(mode, action="store_const", const=table, default=coverage_table, dest="table")
