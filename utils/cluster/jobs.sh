@@ -17,6 +17,10 @@ check_grid() { # KIND WORDS…
         sed -n '2,/^[^#]/ { /^#/ s/^# \{0,1\}//p }' "${0##*/}"
         exit
     fi
+    if [[ ! $words =~ \ --(local|dry-run|status)\  ]] && ! command -v sbatch > /dev/null; then
+        echo "${0##*/}: there is no Slurm here (no sbatch); --local computes on this machine, --dry-run shows the jobs" >&2
+        exit 2
+    fi
     source utils/load_env.sh
     if [[ $words != *" --local "* ]] && command -v squeue > /dev/null; then # a tab lets a column have its full length
         queue=$(squeue --me --noheader 2>&1 \
