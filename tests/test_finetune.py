@@ -298,7 +298,7 @@ def test_the_advice_is_right_and_finished_epochs_are_kept(project, write_corpus,
     assert record(small)["settings"]["batch_size"] * record(small)["settings"]["gradient_accumulation"] == 64
     assert_same_training(whole, small)
 
-    evaluation = ["-c", LIMITED, "300", "evaluate", *names, "--subfolder=w", "--eval-lang=en"]
+    evaluation = ["-c", LIMITED, "500", "evaluate", *names, "--subfolder=w", "--eval-lang=en"]
     out = finish(start(project, *evaluation, "--batch-size=504", corpus=corpus), expect=1)
     assert "en not evaluated: out of memory; a smaller --batch-size" in out and "Traceback" not in out
     finish(start(project, *evaluation, "--batch-size=8", corpus=corpus))
