@@ -39,6 +39,8 @@ from utils.runs import Run
 
 TEXTS_SHOWN, FEWEST_EPOCHS, MOST_EPOCHS = 7_800, 3, 40  # of the default number of epochs
 HEAD_RATE = 5e-4  # the most that the classifier's head learns at, unless the learning rate itself is higher
+# arguments that decide no weights; the device that run.json has tells the number of threads
+NOT_SETTINGS = ("subfolder", "overwrite", "corpus_path", "cpu", "threads")
 PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "datasets", "numpy", "scikit-learn")
 
 log = logging.getLogger("finetune")
@@ -108,6 +110,17 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
     args.checkpoint = args.checkpoint or checkpoints[args.model_name]
     args.head_rate = args.head_rate or max(min(10 * args.learning_rate, HEAD_RATE), args.learning_rate)
     return args, run
+
+
+def settings_of(args: argparse.Namespace, registers: list[str]) -> dict[str, Any]:
+    """Return everything that decides the trained weights: arguments, start model, corpus files, number of processes."""
+    return {
+        **{key: value for key, value in vars(args).items() if key not in NOT_SETTINGS},
+        "start_weights": download_model.start_weights(args.checkpoint),
+        "registers": registers,
+        **{f"train/{lang}.tsv": corpus_load.hash_file(args.corpus_path, "train", lang) for lang in args.train_langs},
+        "processes": int(os.environ.get("WORLD_SIZE", 1)),
+    }
 
 
 def train_run(args: argparse.Namespace, run: Run, names: dict[str, str], settings: dict[str, Any], again: bool) -> int:
@@ -271,7 +284,7 @@ def main(argv: list[str] | None = None) -> int:
     environment.let_options_decide(args.cpu)
     args.corpus_path = corpus_load.find_corpus(args.corpus_path)
     names = corpus_load.load_registers(args.corpus_path)
-    settings = runs.settings_of(args, list(names), download_model.start_weights(args.checkpoint))
+    settings = settings_of(args, list(names))
     again = args.overwrite and not runs.started_by_this_job(run)
     if again or not runs.is_finished(run, settings):
         from utils.model import shortage_explained, tokens_at_once

@@ -54,8 +54,6 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # of file systems of 
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, *NO_PERMISSION)
 ABANDONED = 24 * 3600  # seconds after which a temporary file is no living process's
 
-# what decides no weights among finetune.py's arguments; the device that run.json has tells the number of threads
-NOT_SETTINGS = ("subfolder", "overwrite", "corpus_path", "cpu", "threads")
 RETRAIN = "finetune.py --overwrite trains it again"
 
 # what is read of run.json and of checkpoints/started.json
@@ -362,16 +360,6 @@ def _note_counts(run: Run, has_locks: bool) -> bool:
 
 
 # ---- what decides a training ----
-
-
-def settings_of(args: argparse.Namespace, registers: list[str], start_weights: str | None) -> dict[str, Any]:
-    """Return everything that decides the trained weights: arguments, start model, corpus files, number of processes."""
-    from utils import corpus_load
-
-    chosen = {key: value for key, value in vars(args).items() if key not in NOT_SETTINGS}
-    files = {f"train/{lang}.tsv": corpus_load.hash_file(args.corpus_path, "train", lang) for lang in args.train_langs}
-    processes = int(os.environ.get("WORLD_SIZE", 1))
-    return {**chosen, "start_weights": start_weights, "registers": registers, **files, "processes": processes}
 
 
 def is_finished(run: Run, settings: dict[str, Any]) -> bool:

@@ -130,7 +130,7 @@ def why_left_out(kind: str, entry: dict[str, Any], job: dict[str, str] | None, t
     args.corpus_path = corpus_load.find_corpus(args.corpus_path)
     if kind == "train":
         registers = list(corpus_load.load_registers(args.corpus_path))
-        settings = runs.settings_of(args, registers, download_model.start_weights(args.checkpoint))
+        settings = finetune.settings_of(args, registers)
         if earlier := runs.earlier_record(run):
             settings["processes"] = earlier["settings"]["processes"]  # known on the node only
         return "done already" if runs.is_finished(run, settings) else ""
