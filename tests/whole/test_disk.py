@@ -149,8 +149,8 @@ def test_folders_that_cannot_be_written_to_are_named(shared_project, corpus, sma
     shutil.copytree(run_of(shared_project, "u2").outputs, outputs / "tiny-en")
     shutil.copytree(run_of(shared_project, "u2").models, run_of(shared_project, "ro").models)
     subprocess.run(["mount", "-o", "remount,ro", str(outputs)], check=True)
-    evaluation = ["evaluate.py", "--model-name=tiny", "--train-langs=en", "--subfolder=ro", "--eval-lang", "fr"]
-    out = finish(start(shared_project, *evaluation, corpus=corpus), expect=1)
+    names = ["--model-name=tiny", "--train-langs=en", "--subfolder=ro", "--overwrite"]
+    out = finish(start(shared_project, "evaluate.py", *names, "--eval-lang=fr", corpus=corpus), expect=1)
     assert "outputs/ro/tiny-en/predictions/fr.tsv: no permission to write or read it" in out and "Traceback" not in out
     out = finish(start(shared_project, *TRAINING, "--num-epochs=2", "--subfolder=ro", "--overwrite", corpus=corpus), 1)
     assert "outputs/ro/tiny-en/.lock: no permission to write or read it" in one_line(out, "finetune.py")

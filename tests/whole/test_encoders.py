@@ -7,7 +7,7 @@ import encoders
 import pytest
 from conftest import ROOT
 
-from utils import model, runs
+from utils import model, runs, training
 from utils.runs import RunError
 
 ROW = re.compile(r"^\| ([^|]+) \| ([^|]+ `[^|`]+/[^|`]+`[^|]*) \|$", re.MULTILINE)
@@ -25,12 +25,14 @@ def few_texts(tmp_path_factory):
 @pytest.mark.parametrize("name", encoders.ENCODERS)
 def test_it_trains_resumes_evaluates_and_answers(name, few_texts, tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "ROOT", tmp_path)
-    monkeypatch.setattr(model, "native_precisions", lambda: {"fp32", "bf16"})  # the table is the same on every machine
+    for module in (model, training):  # the table is the same on every machine
+        monkeypatch.setattr(module, "native_precisions", lambda: {"fp32", "bf16"})
     found = {}
     try:
         precision = encoders.go_through(name, tmp_path, few_texts)
         found = {lang: works[precision] for lang, works in encoders.WORKS.items()}
     except RunError as error:
+        assert encoders.told(error), error
         found = {lang: f"{refused} `{encoders.told(error)}`" for lang, refused in encoders.REFUSED.items()}
     for lang, works in found.items():
         assert encoders.shown(name) in TABLE[lang][works]
