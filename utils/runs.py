@@ -302,6 +302,9 @@ def lock(run: Run) -> Iterator[None]:
         finally:
             with contextlib.suppress(OSError):
                 path.write_text("", encoding="utf-8")
+                if os.listdir(run.outputs) == [path.name]:  # what was refused leaves no folder behind
+                    path.unlink()
+                    run.outputs.rmdir()
     finally:
         held.release()
 
