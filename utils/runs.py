@@ -106,10 +106,11 @@ def run_paths(model_name: str, train_langs: list[str], subfolder: str = "") -> R
 def whole_file(path: Path) -> Iterator[Path]:
     """Give a temporary path to write to; after the block it is flushed to disk and renamed to path, or removed.
 
-    RunError if the disk does not take it.
+    Makes the folder. RunError if the disk does not take it.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
             with open(temporary, "rb") as file:
@@ -132,7 +133,6 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file so that under its own name it is always whole; makes the folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as temporary:
         temporary.write_bytes(text.encode())
 
