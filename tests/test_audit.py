@@ -111,12 +111,12 @@ def test_the_audit_tells_what_a_training_takes(write_corpus, capsys):
     corpus = write_corpus(
         {"train/en": labelled("en", 60), "train/pt-br": labelled("pt-br", 30), "test/en": labelled("en", 3)}
     )
-    code, told = audit_of(capsys, corpus, "--train-langs", "en-pt-br")
+    code, told = audit_of(capsys, corpus, "--train-langs", "en", "pt-br")
     lines = [line.split() for line in told["A training on en pt-br"]]
     report = split(corpus, ["en", "pt-br"])[2]
     assert code == 0 and ["train", "en", *map(str, report["train"]["en"].values()), "24"] in lines
     assert ["en", "60", "0", "3", "0", "30"] in lines and "--all-texts" in str(lines)
-    assert "--all-texts" not in str(audit_of(capsys, corpus, "--train-langs", "en-pt-br", "--all-texts"))
+    assert "--all-texts" not in str(audit_of(capsys, corpus, "--train-langs", "en", "pt-br", "--all-texts"))
 
 
 def test_the_audit_ends_as_the_other_scripts_do(write_corpus, capsys, tmp_path):
