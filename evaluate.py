@@ -304,7 +304,8 @@ def main(argv: list[str] | None = None) -> int:
         except BrokenPipeError:
             raise
         except (RunError, OSError) as error:
-            log.error("%s not evaluated: %s", expected["eval_lang"], error)
+            fault = runs.disk_fault(run.scores(expected["eval_lang"]), error) if isinstance(error, OSError) else error
+            log.error("%s not evaluated: %s", expected["eval_lang"], fault or error)
             failed.append(expected["eval_lang"])
         except Exception:  # a fault of this program: its traceback, and still the other languages
             log.exception("%s not evaluated", expected["eval_lang"])

@@ -216,6 +216,8 @@ def finish(
     best_epoch = state.best_global_step // training.steps_per_epoch(state)
     best = next(entry for entry in epochs if entry["epoch"] == best_epoch)
 
+    for left in run.models.glob(".*.tmp"):  # a copy that was ended halfway; this run is held, so nobody writes it
+        left.unlink()
     # all but the training's own files, which are pickled mostly: a vocabulary may have any name, as bpe.codes
     for path in sorted(folder.iterdir()):
         if path.suffix not in (".pt", ".pth", ".bin") and path.name not in ("trainer_state.json", "hashes.json"):

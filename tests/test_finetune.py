@@ -191,6 +191,19 @@ def test_the_languages_of_the_start_model_are_trained_on(train, corpus):
     assert "start model" not in (first.models / "README.md").read_text()
 
 
+def test_a_copy_that_was_ended_halfway_is_neither_recorded_nor_kept(train, monkeypatch):
+    finish = finetune.finish
+
+    def again(args, run, *others):
+        runs.write_text(run.models / ".model.safetensors.12345678.tmp", "half")
+        finish(args, run, *others)
+
+    monkeypatch.setattr(finetune, "finish", again)
+    run = train("--num-epochs=1")
+    assert set(record(run)["model_files"]) == {path.name for path in run.models.iterdir()} - {"README.md"}
+    assert not any(name.endswith(".tmp") for name in record(run)["model_files"])
+
+
 def test_a_model_that_does_not_load_from_its_folder_keeps_its_checkpoints(train, monkeypatch):
     copy = runs.copy_file
     with monkeypatch.context() as patch, pytest.raises(RunError, match="a file of its tokenizer is missing"):

@@ -429,7 +429,7 @@ def check_names(args: argparse.Namespace, run: Run, record: dict[str, Any]) -> N
 
 def describe_model(folder: Path) -> dict[str, dict[str, Any]]:
     """Return size and hash of each file that decides what a model answers, by its name."""
-    paths = sorted(path for path in folder.iterdir() if path.is_file() and path.name != "README.md")
+    paths = sorted(path for path in folder.glob("[!.]*") if path.is_file() and path.name != "README.md")
     return {path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)} for path in paths}
 
 
