@@ -43,7 +43,7 @@ APART = {"fp32": 1e-3, "bf16": 0.1, "fp16": 0.05}  # share of the largest logit 
 TRIED = 200  # tokens of the long one of the two trial texts: beyond a window of attention, which is 128 mostly
 NO_LIMIT = 10**9  # tokens: what a tokenizer without a limit has is above
 # what a training leaves out at random, as architectures call it: torch's fused attention has no dropout on a CPU, and
-# other languages gain nothing by it; several processes would wait for the gradients of a layer that one leaves out
+# would fall back to slow steps; a layer that is left out in the trial would pass for one that is never used
 LEFT_OUT = (
     "attention_probs_dropout_prob", "attention_dropout", "attn_pdrop", "layerdrop", "encoder_layerdrop",
     "decoder_layerdrop",
