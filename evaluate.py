@@ -91,7 +91,7 @@ def load_record(args: argparse.Namespace, run: Run) -> dict[str, Any]:
         is_known = args.model_name in download_model.known_checkpoints()
         how = f": python finetune.py {names}" if is_known else ", with the --checkpoint that this name stands for"
         raise RunError(f"{runs.shown(run.outputs)}: is not trained yet (there is no run.json); train it first{how}")
-    shape = results.RECORD | runs.FINISHED | {"settings": {"registers": [str], "max_length": int}}
+    shape = runs.FINISHED | results.RECORD | {"settings": {"registers": [str], "max_length": int}}
     record = runs.read_record(run.outputs / "run.json", shape, runs.RETRAIN)
     runs.check_names(args, run, record)
     return record
@@ -187,7 +187,7 @@ def evaluate_language(
     scores = {
         "eval_lang": eval_lang,
         "language": corpus_load.language_names(args.corpus_path).get(eval_lang, ""),
-        "zero_shot": not {eval_lang, corpus_load.DISTR} & {*args.train_langs, *record.get("start_langs", [])},
+        "zero_shot": not {eval_lang, corpus_load.DISTR} & {*args.train_langs, *record["start_langs"]},
         "n": len(texts),
         "metrics": metrics.all_metrics(confusion),
         "registers": registers,
@@ -274,7 +274,7 @@ def main(argv: list[str] | None = None) -> int:
     for lang in args.eval_lang:
         try:
             texts = corpus_load.read_texts(args.corpus_path, "test", lang, registers)
-            trained = record["corpus"].get("files", {}).get(f"test/{lang}.tsv")
+            trained = record["corpus"]["files"].get(f"test/{lang}.tsv")
             if trained != texts.attrs["sha256"]:
                 when = "was not compared with the training texts when" if trained is None else "has changed since"
                 raises = "texts that are in both would raise its scores"
@@ -304,7 +304,7 @@ def main(argv: list[str] | None = None) -> int:
         except BrokenPipeError:
             raise
         except (RunError, OSError) as error:
-            fault = runs.disk_fault(run.scores(expected["eval_lang"]), error) if isinstance(error, OSError) else error
+            fault = runs.fault_of_file(error) if isinstance(error, OSError) else None
             log.error("%s not evaluated: %s", expected["eval_lang"], fault or error)
             failed.append(expected["eval_lang"])
         except Exception:  # a fault of this program: its traceback, and still the other languages

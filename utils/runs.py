@@ -181,6 +181,11 @@ def disk_fault(path: Path, error: Exception) -> RunError | None:
     )
 
 
+def fault_of_file(error: OSError) -> RunError | None:
+    """Return disk_fault of the file that the system's error names; None if it names none."""
+    return disk_fault(Path(error.filename), error) if isinstance(error.filename, str) else None
+
+
 def in_bytes(size: float) -> str:
     """Return a number of bytes as people read it, as `1.1 GB`."""
     for unit in ("bytes", "kB", "MB"):
@@ -562,7 +567,7 @@ def run_script(main: Callable[[], int]) -> NoReturn:
     except BrokenPipeError:  # whoever read what is printed has seen enough, as head does
         os._exit(141)
     except OSError as error:
-        fault = disk_fault(Path(error.filename), error) if isinstance(error.filename, str) else None
+        fault = fault_of_file(error)
         if error.filename is None and error.errno in DISK_FAULTS:  # every file that is written has a name
             print(f"{script}: can't print: {error.strerror}", file=sys.stderr, flush=True)
             os._exit(1)  # Python would try again at its end
