@@ -24,7 +24,8 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[above]) for above in (1, 2)]
+TESTS = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(folder) for folder in (TESTS / "cluster", TESTS, TESTS.parent)]
 
 from cluster import Cluster, wait_until
 from conftest import SAMPLE_CORPUS, copy_project, result
