@@ -1,21 +1,21 @@
 #!/bin/bash
-# Fine-tune each model on each list of training languages: one Slurm job each, or one after the other on this machine.
+# Fine-tune each model on each list of training languages, in a Slurm job each or one after the other on this machine.
 #
 #   ./submit_train_jobs.sh [options] [-- finetune.py options]
 #   ./submit_train_jobs.sh --models xlmr --langs en fr en-fr --subfolder seed1 --then-evaluate -- --seed 1
-#   ./submit_train_jobs.sh --demo      the whole chain on the sample corpus, on this machine, in minutes
+#   ./submit_train_jobs.sh --demo      train, evaluate and draw on the sample corpus, on this machine, in minutes
 #
 #   --models M…      short names of utils/model2chckpt.json
-#   --langs L…       training languages: those of one run joined by -, or distr
+#   --langs L…       lists of training languages, each joined by "-"
 #   --subfolder DIR  keep the runs in outputs/DIR/ and models/DIR/
 #   --then-evaluate  evaluate each model too, as soon as it is trained, on the eval_langs of run_eval.sh
-#   --eval-lang L…   on these languages instead; all: every test file of the corpus
-#   --local          one after the other on this machine, without Slurm
+#   --eval-lang L…   the same, on these languages; all: every test file of the corpus
+#   --local          on this machine, without Slurm
 #   --dry-run        print the commands, submit and run nothing
-#   --status         how far each run of the grid is, and why what is missing is missing
+#   --status         show how far each run is, and why a missing one is missing
 #
-# What is trained, queued or running already is left out, so that the same command submits what is missing. If
-# anything is wrong with a name, the corpus or a checkpoint, all of it is told, and nothing is submitted.
+# Runs that are trained, queued or running are left out, so that the same command submits what is missing. If anything
+# is wrong with the names, the corpus or a checkpoint, it lists everything that is wrong and submits nothing.
 # Exit: 0 submitted (--local: done); 1 something can't be used or was not done; 2 wrong use.
 set -euo pipefail
 
@@ -27,14 +27,14 @@ source "$(dirname "${BASH_SOURCE[0]}")/utils/cluster/jobs.sh"
 if [[ $* == --demo ]]; then
     export REGISTER_CORPUS=$PWD/tests/sample-corpus
     demo=(--local --models "tiny" --langs "en" "fr" "en-fr" --subfolder "demo")
-    # fp32: the same table on every CPU
+    # with fp32, the table is the same on every CPU
     ./submit_train_jobs.sh "${demo[@]}" -- --learning-rate=2e-3 --batch-size=8 --num-epochs=15 --max-length=256 \
         --all-texts --precision="fp32"
     ./submit_eval_jobs.sh "${demo[@]}" --eval-lang "en" "fr" "ru" "sv" -- --precision="fp32"
     source utils/load_env.sh
     exec python post_eval.py --base-dir="outputs/demo" --tve-metrics macro_f1
 fi
-check_grid train "$@" # reads the options; ends here if anything is wrong
+check_grid train "$@" # reads the options; exits if anything is wrong
 
 for model in "${models[@]}"; do
     for lang in "${langs[@]}"; do
@@ -45,7 +45,7 @@ for model in "${models[@]}"; do
                 run_train.sh "$model" "$lang" ${subfolder:+"--subfolder=$subfolder"} "${options[@]}"
         fi
         if [[ -n ${to_do["eval-$run"]:-} ]]; then # with --then-evaluate
-            training=${job["train-$run"]:-}       # the number of its job; none if it is trained already
+            training=${job["train-$run"]:-}       # the number of its job, if it is not trained yet
             start sbatch --parsable --job-name="eval-$run" --output="outputs/$run/eval.txt" \
                 --dependency="singleton${training:+,afterok:$training}" --kill-on-invalid-dep=yes \
                 run_eval.sh "$model" "$lang" ${subfolder:+"--subfolder=$subfolder"} "${eval_options[@]}"

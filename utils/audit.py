@@ -1,10 +1,10 @@
-"""Audit a corpus, without a model: what is there, what is odd, and what a training would take.
+"""Audit a corpus without a model: what it contains, what is unusual, and which texts a training would use.
 
     python utils/audit.py CORPUS
     python utils/audit.py CORPUS --train-langs en fr
 
 Reads   CORPUS/info/reg_abbv.json and every file of CORPUS/corpus/train/ and test/; nothing is written
-Exit    0 all files can be used, whatever is odd; 1 the corpus, or one of its files, can't be used; 2 wrong use
+Exit    0 all files can be used, however unusual; 1 the corpus or one of its files can't be used; 2 wrong use
 """
 
 import sys
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "test")
 NEAR = 0.5  # Jaccard similarity of near-duplicates
-MARKS = {  # what an export leaves in texts, and how it looks
-    r"a written \n, where a line end was": r"\\n",
+MARKS = {  # traces that an export leaves in texts, and their patterns
+    r"a literal \n in place of line ends": r"\\n",
     "mark-up": r"</?[A-Za-z][^<>]{0,200}>|&(?:[a-z]{2,8}|#\d+);",
     "characters that could not be read (U+FFFD)": "\ufffd",
 }
@@ -44,13 +44,15 @@ WRITTEN_TOGETHER = {"HIRAGANA": "CJK", "KATAKANA": "CJK", "HANGUL": "CJK"}
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = options.new_parser(
-        "Tell what is in a corpus, what is odd in it, and what a training would take of it.",
+        "Report what a corpus contains, what is unusual in it, and which texts a training would use.",
         "python utils/audit.py ../register-corpus --train-langs en fr",
     )
     where = f"its folder (default: the variable REGISTER_CORPUS, else {corpus_load.CORPUS_PATH})"
     parser.add_argument("corpus", nargs="?", type=options.filled, metavar="CORPUS", help=where)
     training = parser.add_argument_group("training, as for finetune.py")
-    training.add_argument("--train-langs", nargs="+", default=[], metavar="LANG", help="tell what it would take")
+    training.add_argument(
+        "--train-langs", nargs="+", default=[], metavar="LANG", help="report which texts it would use"
+    )
     training.add_argument("--all-texts", action="store_true")
     training.add_argument("--validation-size", type=options.share, default=0.2, metavar="SHARE")
     training.add_argument("--seed", type=options.natural, default=42, metavar="N")
@@ -61,17 +63,17 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def show(what: str, places: Iterable[str]) -> None:
-    """Print a kind of what is odd, in words, and the first places where it is; nothing if it is nowhere."""
+    """Print something unusual, in words, and the first places where it occurs; nothing if there are none."""
     lines = [f"  {runs.one_line(place)}" for place in places]
     if lines:
         print(f"\n{what} ({len(lines)}):", *lines[:20], *["  …"] * (len(lines) > 20), sep="\n")
 
 
-def show_odd_texts(texts: "pd.DataFrame") -> None:
-    """Show texts that occur in several places, and test texts that are nearly in training.
+def show_unusual_texts(texts: "pd.DataFrame") -> None:
+    """Show texts that occur in several places, and test texts with a near-duplicate in training.
 
-    Nearly: in a file of the same language, or distr, and of all runs of five words (of twelve characters, where words
-    have no blanks between them) in the two texts, at least half are in both.
+    Two texts are near-duplicates if at least half of all their runs of five words (of twelve characters, in scripts
+    without blanks) are in both. A test text is compared with the training texts of its language and of distr.
     """
     import pandas as pd
     from sklearn.feature_extraction.text import HashingVectorizer
@@ -79,11 +81,11 @@ def show_odd_texts(texts: "pd.DataFrame") -> None:
     several = texts[texts.duplicated("key", keep=False)]
     groups = several.groupby("key", sort=False)
     places, in_both = groups["place"].agg(", ".join), groups["split"].nunique() > 1
-    # in distr, which is made of the others, that is no wonder
+    # distr is made of the other files, so a text may well be in it too
     in_others = (several["file"] != f"train/{DISTR}").groupby(several["key"], sort=False).sum() > 1
-    show("texts in training and test files: a training leaves them out", places[in_both])
-    show("texts several times in training or test files: a training takes one per file", places[~in_both & in_others])
-    show("texts under several registers: no classifier gets all right", places[groups["register"].nunique() > 1])
+    show("texts in both training and test files: left out of training", places[in_both])
+    show("texts that are repeated in training or test files: used once per file", places[~in_both & in_others])
+    show("texts under several registers: no classifier can get all right", places[groups["register"].nunique() > 1])
 
     vectorizer = HashingVectorizer(analyzer=shingles, n_features=2**24, norm=None, alternate_sign=False, binary=True)
     matrix = vectorizer.transform(texts["key"])
@@ -95,7 +97,7 @@ def show_odd_texts(texts: "pd.DataFrame") -> None:
     near = pairs[(pairs["similar"] >= NEAR) & (key[i] != key[j]) & ((lang[i] == lang[j]) | (lang[j] == DISTR))]
     nearest = near.sort_values(["test", "similar", "train"]).drop_duplicates("test", keep="last")
     places = [f"{place[a]}, {place[b]}: {100 * share:.0f} % in common" for _, a, b, share in nearest.itertuples()]
-    show("test texts with a near-duplicate in training, which a training does not leave out", places)
+    show("test texts with a near-duplicate in training, which is not left out", places)
 
 
 def shingles(text: str) -> list[str]:
@@ -107,23 +109,23 @@ def shingles(text: str) -> list[str]:
     return [" ".join(run) for run in zip(*(units[i:] for i in range(n)), strict=False)] or [" ".join(units)]
 
 
-def show_odd_files(texts: "pd.DataFrame") -> None:
-    """Show what many texts of one file have and nearly none of the other files: its export differs, not its texts."""
+def show_unusual_files(texts: "pd.DataFrame") -> None:
+    """Show what is frequent in one file and rare in the others: probably its export differs, not its texts."""
     for what, pattern in MARKS.items():
         by_file = texts["text"].str.contains(pattern, regex=True).groupby(texts["file"], sort=False)
         counts = by_file.agg(["sum", "size", "mean"])
-        odd = counts[(counts["mean"] > 0.1) & (counts["mean"] > 5 * counts["mean"].median())]
-        files = [f"{file}.tsv: {n} of {size} texts" for file, n, size, _ in odd.itertuples()]
-        show(f"files with {what}, unlike the others", files)
+        unusual = counts[(counts["mean"] > 0.1) & (counts["mean"] > 5 * counts["mean"].median())]
+        files = [f"{file}.tsv: {n} of {size} texts" for file, n, size, _ in unusual.itertuples()]
+        show(f"files that, unlike the others, have {what}", files)
     scripts = texts["text"].map(script)
     usual = scripts.groupby(texts["lang"]).transform(lambda found: found.mode()[0])
     other = (scripts != usual) & (scripts != "") & (texts["lang"] != DISTR)
     places = texts["place"][other] + ": " + scripts[other].str.lower()
-    show("texts in another script than most of their language", places)
+    show("texts in another script than most texts of their language", places)
 
 
 def script(text: str) -> str:
-    """Return the script of most of a text's first letters, as Unicode names it: LATIN; "" without letters."""
+    """Return the script of most of the first letters of a text, by its Unicode name, as LATIN; "" without letters."""
     scripts = Counter[str]()
     for char, n in Counter(text[:500]).items():
         if char.isalpha():
@@ -132,35 +134,35 @@ def script(text: str) -> str:
     return max(scripts, key=scripts.__getitem__, default="")
 
 
-def show_odd_registers(counts: "pd.DataFrame") -> None:
-    """Show the registers that can't be learnt or measured; counts of texts: files x registers."""
+def show_unusual_registers(counts: "pd.DataFrame") -> None:
+    """Show the registers that can't be learnt or measured. counts: of texts, files x registers."""
     train, test = (counts[counts.index.str.startswith(f"{split}/")] for split in SPLITS)
-    for files, what in ((train, "training texts: none can be predicted"), (test, "test texts: none can be measured")):
+    for files, what in ((train, "training texts: can't be learnt"), (test, "test texts: can't be measured")):
         show(f"registers without {what}", files.columns[files.sum() == 0] if len(files) else [])
     trained = train.rename(index=lambda file: file.replace("train/", "test/")).reindex(test.index)
     absent = (test > 0) & (trained == 0)
     untrained = [f"{file}.tsv: {' '.join(row.index[row])}" for file, row in absent.iterrows() if row.any()]
-    show("test files with registers without training texts in the same language", untrained)
+    show("test files with registers that have no training texts in the same language", untrained)
     single = [f"{file}.tsv: {row.idxmax()}" for file, row in train.iterrows() if (row > 0).sum() == 1]
-    show("training files of one register: nothing to learn from it alone", single)
+    show("training files with a single register: nothing can be learnt from them alone", single)
     few = []
     for file, row in test.iterrows():
         rare = ", ".join(f"{register} {n}" for register, n in row.items() if 0 < n < metrics.MIN_TEXTS)
         none_left = "; too few texts for macro_f1_10" * (not metrics.measurable(row).any())
         few += [f"{file}.tsv: {rare}{none_left}"] if rare else []
-    show(f"test files with registers of fewer than {metrics.MIN_TEXTS} texts, left out of macro_f1_10", few)
+    show(f"test files with registers that have fewer than {metrics.MIN_TEXTS} texts: left out of macro_f1_10", few)
 
 
-def show_odd_names(corpus: Path) -> None:
-    """Show the languages that have one part alone, and the files that can't be asked for."""
+def show_unusual_names(corpus: Path) -> None:
+    """Show languages that have only one of the two files, and files whose names can't be used."""
     train, test = (corpus_load.list_languages(corpus, split) for split in SPLITS)
     only_train = [lang for lang in train if lang not in [*test, DISTR]]
     show("languages without a test file: nothing to evaluate on", only_train)
-    show("languages without a training file: only to evaluate on", [lang for lang in test if lang not in train])
+    show("languages without a training file: only for evaluation", [lang for lang in test if lang not in train])
     paths = [path for split in SPLITS for path in sorted((corpus / "corpus" / split).glob("*"))]
     unread = [p for p in paths if p.suffix != ".tsv" or not options.LANGUAGE.fullmatch(p.stem)]
     names = [f"{path.parent.name}/{path.name}" for path in unread]
-    show(f"files that can't be named, which takes {options.LANGUAGE_IS}, and .tsv", names)
+    show(f"files that can't be used, since a name is {options.LANGUAGE_IS}, then .tsv", names)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -184,7 +186,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{corpus}: {len(registers)} registers, {sum(map(len, files))} texts")
     show("files that can't be used", unusable)
     show("rows skipped", skipped)
-    show_odd_names(corpus)
+    show_unusual_names(corpus)
     if files:
         texts = pd.concat(files, ignore_index=True)
         by_file = texts["text"].str.len().groupby([texts["file"], texts["register"]], sort=False)
@@ -193,9 +195,9 @@ def main(argv: list[str] | None = None) -> int:
         form = {"na_rep": "", "float_format": "{:.0f}".format, "index_names": False, "line_width": 120}
         print("\ntexts:", counts.assign(all=counts.sum(axis=1)).to_string(**form), sep="\n")
         print("\ncharacters of a text, medians:", lengths.to_string(**form), sep="\n")
-        show_odd_texts(texts)
-        show_odd_files(texts)
-        show_odd_registers(counts)
+        show_unusual_texts(texts)
+        show_unusual_files(texts)
+        show_unusual_registers(counts)
     if args.train_langs:
         *_, report = corpus_load.load_training_texts(
             corpus, args.train_langs, registers,

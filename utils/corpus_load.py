@@ -1,15 +1,15 @@
 """Read a register-labelled corpus, split it, and turn its texts into tokens.
 
-The layout is register-corpus's:
+The layout is that of register-corpus:
 
     info/reg_abbv.json        register abbreviation -> name; the order defines the label ids
     info/lang2name.json       language -> name in English
     corpus/train/LANG.tsv     register<TAB>text, one text per row, no header, UTF-8; a text with a quote, tab
     corpus/test/LANG.tsv      or line end is quoted, quotes inside it doubled (csv's QUOTE_MINIMAL)
-    corpus/train/distr.tsv    a training mix of many languages, used like a language
+    corpus/train/distr.tsv    training texts in many languages, used like one language
 
-Texts are kept as they are. Rows with an empty text and rows labelled `unused` are skipped and counted; anything else
-that does not fit is a CorpusError that names file and line.
+Texts are not changed. Rows with an empty text and rows labelled `unused` are skipped and counted; any other row that
+does not fit is a CorpusError with file and line.
 """
 
 import csv
@@ -30,24 +30,24 @@ import numpy as np
 
 from utils.runs import LFS_POINTER, ROOT, UNPRINTABLE, RunError, first_line
 
-if TYPE_CHECKING:  # they take most of a second to load, which --help and a wrong option do without
+if TYPE_CHECKING:  # loading them takes most of a second, too long for --help and a wrong option
     import pandas as pd
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-CORPUS_PATH = "../register-corpus"  # where the corpus lies, relative to this repository
+CORPUS_PATH = "../register-corpus"  # where the corpus is, relative to this repository
 
-DISTR = "distr"  # the training mix that is no language
-UNUSED = "unused"  # the label of rows that the corpus's author set aside
+DISTR = "distr"  # the training file with texts in many languages
+UNUSED = "unused"  # the label of rows that the author of the corpus has set aside
 
-# unused, and the columns of the predictions, would be taken for something else
+# unused is a label of its own, and row, gold and predicted are columns of the predictions
 ABBREVIATION = re.compile(r'(?!(?:unused|row|gold|predicted)$)[^\W_][^"$\\]{0,31}(?<! )')
 ABBREVIATION_IS = '1 to 32 characters, a letter or digit first, none of " $ \\, not unused, row, gold or predicted'
 QUOTED_TWICE = re.compile('"(?=[^"\t\n\r]*(?:""|[\t\n\r]))(?:[^"]++|"")++"')
-LONE_CR = "\ud800"  # stands for it while csv reads: half a character, which no UTF-8 file holds
-CHARS_PER_TOKEN = 8  # a first guess at how much of a long text max_length tokens need
+LONE_CR = "\ud800"  # stands for a lone CR while csv reads: a surrogate, which no UTF-8 file contains
+CHARS_PER_TOKEN = 8  # a first guess at how many characters of a long text are needed
 
-csv.field_size_limit(2**31 - 1)  # some texts exceed csv's 131,072 characters
+csv.field_size_limit(2**31 - 1)  # some texts exceed the 131,072 characters that csv allows
 
 log = logging.getLogger(__name__)
 
@@ -62,70 +62,70 @@ class CorpusError(RunError):
 def find_corpus(option: str | None) -> Path:
     """Return the corpus folder: the option, else the variable REGISTER_CORPUS, else CORPUS_PATH.
 
-    A relative option or variable counts from the current folder. Whether a corpus is there, load_registers tells.
+    A relative path is relative to the current folder. load_registers checks whether a corpus is there.
     """
     chosen = option or os.environ.get("REGISTER_CORPUS")
     corpus = Path(os.path.expanduser(chosen)).absolute() if chosen else (ROOT / CORPUS_PATH).resolve()
-    if UNPRINTABLE.search(str(corpus)):  # it could not be written in run.json
-        raise CorpusError(f"{str(corpus)!a}: the name of this folder has control characters; rename it")
+    if UNPRINTABLE.search(str(corpus)):  # it could not be written into run.json
+        raise CorpusError(f"{str(corpus)!a}: the name of this folder contains control characters; rename it")
     return corpus
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return a file's bytes; FileNotFoundError if nothing has this name, CorpusError if it can't be read."""
+    """Return the bytes of a file; FileNotFoundError if it does not exist, CorpusError if it can't be read."""
     try:
         if path.exists() and not path.is_file():  # a pipe or a device could hang
-            raise CorpusError(f"{path}: can't be read: a folder, a pipe or a device")
+            raise CorpusError(f"{path}: is not a file but a folder, a pipe or a device; put the file in its place")
         return path.read_bytes()
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not path.is_symlink():
             raise
-        raise CorpusError(f"{path}: can't be read: {error.strerror}") from error
+        raise CorpusError(f"{path}: can't be read: {error.strerror}; check the file and its permissions") from error
 
 
 def decode(path: Path, content: bytes) -> str:
-    """Return UTF-8 as text, without a byte order mark; CorpusError if it is none, or if Git LFS left a pointer."""
+    """Decode UTF-8, without a byte order mark; CorpusError if it is not UTF-8, or only a pointer of Git LFS."""
     if content.startswith(LFS_POINTER):
-        raise CorpusError(f"{path}:1: a pointer of Git LFS, not the file itself; type in its folder: git lfs pull")
+        raise CorpusError(f"{path}:1: is only a pointer of Git LFS; in its folder, type: git lfs pull")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         how = "save it as text in UTF-8, or try: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW (or -f UTF-16)"
-        raise CorpusError(f"{path}:{line}: not UTF-8, found the byte 0x{content[error.start]:02x}; {how}") from None
+        raise CorpusError(f"{path}:{line}: is not UTF-8 (byte 0x{content[error.start]:02x}); {how}") from None
 
 
 def load_registers(corpus: Path) -> dict[str, str]:
     """Return abbreviation -> name of each register, in the order that defines the label ids."""
     path = corpus / "info" / "reg_abbv.json"
     try:
-        # as pairs: a dict would hide a key that comes twice
+        # as pairs, since a dict would hide a repeated key
         pairs = json.loads(decode(path, read_bytes(path)), object_pairs_hook=tuple)
     except FileNotFoundError:
         raise CorpusError(
-            f"{corpus}: no corpus here, which has info/reg_abbv.json; give its place with --corpus-path, in the "
-            "variable REGISTER_CORPUS, or as CORPUS_PATH in utils/corpus_load.py"
+            f"{corpus}: there is no corpus here (no info/reg_abbv.json); say where it is by --corpus-path, the "
+            "variable REGISTER_CORPUS, or CORPUS_PATH in utils/corpus_load.py"
         ) from None
     except (ValueError, RecursionError) as error:
-        raise CorpusError(f"{path}: not JSON: {first_line(error)}; correct it") from None
+        raise CorpusError(f"{path}: is not valid JSON: {first_line(error)}; correct it") from None
     if not isinstance(pairs, tuple) or len(pairs) < 2:
-        raise CorpusError(f'{path}: needs two or more registers, as {{"IN": "information", "OP": "opinion"}}')
+        raise CorpusError(f'{path}: has fewer than two registers; write {{"IN": "information", "OP": "opinion"}}')
     for abbreviation, name in pairs:
         if not ABBREVIATION.fullmatch(abbreviation) or not abbreviation.isprintable():
-            raise CorpusError(f"{path}: {abbreviation[:50]!r} can't be an abbreviation; take {ABBREVIATION_IS}")
+            raise CorpusError(f"{path}: {abbreviation[:50]!r} is not allowed as an abbreviation; use {ABBREVIATION_IS}")
         if not isinstance(name, str) or not is_visible(name):
             raise CorpusError(f"{path}: {abbreviation!r} has no name; write one in quotes")
     if len(dict(pairs)) < len(pairs):
-        raise CorpusError(f"{path}: an abbreviation comes twice; keep one")
+        raise CorpusError(f"{path}: an abbreviation is repeated; keep one")
     return dict(pairs)
 
 
 def language_names(corpus: Path) -> dict[str, str]:
-    """Return language -> name in English, as info/lang2name.json has them; {} if there is no such file."""
+    """Return language -> English name, from info/lang2name.json; {} if it is missing or can't be used."""
     path = corpus / "info" / "lang2name.json"
     try:
         names = json.loads(decode(path, read_bytes(path)))
-    except (CorpusError, OSError, ValueError, RecursionError):  # nothing but what a reader sees depends on it
+    except (CorpusError, OSError, ValueError, RecursionError):  # only what is displayed depends on it
         return {}
     pairs = names.items() if isinstance(names, dict) else ()
     return {lang: name for lang, name in pairs if isinstance(name, str) and not UNPRINTABLE.search(name)}
@@ -137,21 +137,21 @@ def list_languages(corpus: Path, split: str) -> list[str]:
 
 
 def training_languages(option: str | None) -> list[str]:
-    """Return the languages that can be trained on, option: as for find_corpus; [] without a corpus."""
+    """Return the languages with a training file; option: as for find_corpus. [] if there is no corpus."""
     return list_languages(find_corpus(option), "train")
 
 
 def read_language(corpus: Path, split: str, lang: str) -> bytes:
-    """Return the bytes of corpus/SPLIT/LANG.tsv; CorpusError that says which language may be meant if there is none."""
+    """Return the bytes of corpus/SPLIT/LANG.tsv; CorpusError, with a suggestion, if there is no such file."""
     path = corpus / "corpus" / split / f"{lang}.tsv"
     try:
         return read_bytes(path)
     except FileNotFoundError:
         there = list_languages(corpus, split)
-        # by the name in info/lang2name.json too: turkish is tr
+        # names of languages are suggested too: turkish is tr
         names = {name: known for known, name in language_names(corpus).items() if known in there}
         meant = did_you_mean(lang, names | {known: known for known in there})
-        raise CorpusError(f"{path}: no such file; {meant}there are {' '.join(there) or 'none'}") from None
+        raise CorpusError(f"{path}: there is no such file; {meant}there are {' '.join(there) or 'none'}") from None
 
 
 def hash_file(corpus: Path, split: str, lang: str) -> str:
@@ -160,7 +160,7 @@ def hash_file(corpus: Path, split: str, lang: str) -> str:
 
 
 def did_you_mean(word: str, names: dict[str, str]) -> str:
-    """Return `did you mean …? `, with what the name most like the word stands for; "" if none is like it."""
+    """Return `did you mean …? ` with the value of the most similar name; "" if none is similar."""
     seen = {normalise(name).casefold(): meant for name, meant in names.items()}
     near = difflib.get_close_matches(normalise(word[:100]).casefold(), seen, n=1)
     return f"did you mean {seen[near[0]]}? " if near else ""
@@ -172,17 +172,17 @@ def did_you_mean(word: str, names: dict[str, str]) -> str:
 def read_texts(corpus: Path, split: str, lang: str, registers: Collection[str]) -> "pd.DataFrame":
     """Read corpus/SPLIT/LANG.tsv as a DataFrame with the columns lang, row, line, register and text.
 
-    row: the place in the file counted in rows from 1, as a spreadsheet shows it. line: the line on which the row
-    begins; a quoted text may span many. attrs has the file's sha256, the number of rows_skipped, and in skipped
-    `file:line: reason` of the first thousand of them. CorpusError where a row is not REGISTER<tab>TEXT.
+    row: number of the row in the file, from 1, as a spreadsheet shows it. line: the line on which the row begins, since
+    a quoted text may span several. attrs: sha256 of the file, rows_skipped (their number) and skipped (`file:line:
+    reason` of the first thousand). CorpusError at the first row that is not REGISTER<tab>TEXT.
     """
     import pandas as pd
 
     path = corpus / "corpus" / split / f"{lang}.tsv"
     content = read_language(corpus, split, lang)
-    # a quote left open by mistake takes the rows after it into its text
+    # with a quote that was left open by mistake, the rows after it become part of the text
     other_row = re.compile(rf'[\r\n]"?({"|".join(map(re.escape, [*registers, UNUSED]))})"?\t')
-    # csv leaves a lone CR unquoted where it writes, and ends the row there where it reads
+    # csv writes a lone CR without quotes, but ends the row there when it reads
     as_read = re.sub("\r(?!\n)", LONE_CR, decode(path, content))
     reader = csv.reader(io.StringIO(as_read, newline=""), delimiter="\t", strict=True)
     rows: list[tuple[str, int, int, str, str]] = []
@@ -192,36 +192,36 @@ def read_texts(corpus: Path, split: str, lang: str, registers: Collection[str]) 
         for number, fields in enumerate(reader, start=1):
             register, *columns = fields = [field.replace(LONE_CR, "\r") for field in fields] or [""]
             text = columns[0] if columns else ""
-            # a register alone has lost its text; NULs are left where a file was damaged
+            # a register alone has lost its text; NULs are traces of damage to the file
             may_be_empty = "\0" not in register and (columns or register in registers or not is_visible(register))
             if register == UNUSED or (may_be_empty and not any(map(is_visible, columns))):
                 skipped.append(f"{path}:{line}: {f'labelled {UNUSED}' if register == UNUSED else 'empty'}")
             elif len(columns) != 1 or register not in registers or ("\t" in text and other_row.search(text)):
                 raise not_a_row(path, line, fields, registers)
             else:
-                # csv quoted texts of distr.tsv, and then quoted them again
+                # the texts of distr.tsv were quoted twice
                 twice = lang == DISTR and QUOTED_TWICE.fullmatch(text)
                 rows.append((lang, number, line, register, text[1:-1].replace('""', '"') if twice else text))
             line = reader.line_num + 1
-    except csv.Error:  # a quote that is not closed, or something after a quoted text
+    except csv.Error:  # a quote that is not closed, or text after a closing quote
         fields = as_read.split("\n")[line - 1].replace(LONE_CR, "\r").split("\t", maxsplit=1)
         raise not_a_row(path, line, fields, registers) from None
     if not rows:
-        raise CorpusError(f"{path}:1: no text ({len(skipped)} rows skipped); put one text per row, REGISTER<tab>TEXT")
+        raise CorpusError(f"{path}:1: has no text ({len(skipped)} rows skipped); write one per row, REGISTER<tab>TEXT")
     texts = pd.DataFrame(rows, columns=["lang", "row", "line", "register", "text"])
     sha256 = hashlib.sha256(content).hexdigest()
-    # a spreadsheet's blank rows can be a million
+    # a spreadsheet may leave a million blank rows
     texts.attrs = {"sha256": sha256, "rows_skipped": len(skipped), "skipped": skipped[:1000]}
     return texts
 
 
 def is_visible(text: str) -> bool:
-    """Tell whether there is anything to be seen: not only blanks, control and zero-width characters."""
+    """Tell whether a text has visible characters, and not only blanks, control and zero-width characters."""
     return any(char != " " and char.isprintable() for char in text)
 
 
 def not_a_row(path: Path, line: int, fields: list[str], registers: Collection[str]) -> CorpusError:
-    """Return what to say of a row that is not REGISTER<tab>TEXT, and what to do."""
+    """Return the error for a row that is not REGISTER<tab>TEXT: what is wrong and what to do."""
     beginning = repr("\t".join(fields)[:30])
     is_register = fields[0].strip('"') in registers
     if len(fields) == 1:
@@ -247,10 +247,10 @@ def load_training_texts(
 ) -> "tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]":
     """Read and split the training texts of these languages: training part, validation part, report.
 
-    A function of corpus and seed alone. Left out: texts that also occur in any of the corpus's test files. A text that
-    occurs several times in a file is one text; under several registers, or in several languages, its rows stay together
-    in the split. Unless all_texts, as many texts are taken of each language as the smallest has. The report holds, for
-    the log and run.json: names of languages, hashes, rows and skipped rows per file, and counts.
+    The result depends on corpus and seed only. Texts that also occur in any test file are left out. A text that is
+    repeated in a file is used once; if it has several registers, or is in several languages, its rows stay
+    together in the split. Unless all_texts, the same number of texts is taken from each language, that of the smallest.
+    The report is for the log and run.json: names of languages, hashes, rows and skipped rows per file, and counts.
     """
     import pandas as pd
 
@@ -262,10 +262,10 @@ def load_training_texts(
         except CorpusError as error:
             if lang in train_langs:
                 raise
-            # a broken test file of a language that is not trained on must not stop this training
-            log.warning("%s (not compared with the training texts)", error)
+            # a damaged test file of another language must not stop this training
+            log.warning("%s (its texts were not compared with the training texts)", error)
 
-    # no test texts, each text once per language and register, and as many of each language
+    # leave out test texts and repetitions, then take the same number of texts from each language
     test_texts = {normalise(text) for name, file in files.items() if name.startswith("test/") for text in file["text"]}
     texts["key"] = texts["text"].map(normalise)
     texts["also_in_test"] = texts["key"].isin(test_texts)
@@ -275,20 +275,23 @@ def load_training_texts(
     smallest = min(train_langs, key=lambda lang: len(by_lang[lang]))
     size = len(by_lang[smallest])
     if size == 0:
-        raise CorpusError(f"{corpus}/corpus/train/{smallest}.tsv: all its texts are test texts, too")
+        raise CorpusError(
+            f"{corpus}/corpus/train/{smallest}.tsv: all its texts are also in test files; add other texts"
+        )
     rng = np.random.default_rng(seed)
     pool = usable if all_texts else pd.concat([found.loc[draw(found, size, rng)] for found in by_lang.values()])
 
-    # all copies of a text are held out, or none
+    # either all copies of a text are held out, or none
     once = pool.drop_duplicates("key")
     held_out = once.loc[draw(once, round(validation_size * len(once)), rng, leave_one=True), "key"]
     in_validation = pool["key"].isin(held_out)
     columns = ["lang", "row", "line", "register", "text"]
     train, validation = pool.loc[~in_validation, columns], pool.loc[in_validation, columns]
     if validation.empty or train["register"].nunique() < 2:
+        langs, n_registers = " ".join(train_langs), pool["register"].nunique()
         raise CorpusError(
-            f"{corpus}: {len(pool)} texts of {' '.join(train_langs)} in {pool['register'].nunique()} registers are too "
-            "few: a training needs two registers, and texts to hold out for validation"
+            f"{corpus}: {langs}: {len(pool)} texts in {n_registers} registers are too few; training needs two "
+            "registers, and some texts for validation"
         )
 
     names = language_names(corpus)
@@ -315,7 +318,7 @@ def load_training_texts(
 
 
 def draw(texts: "pd.DataFrame", size: int, rng: np.random.Generator, *, leave_one: bool = False) -> "pd.Index":
-    """Draw `size` texts, from each language and register in proportion; return their index, in the texts' order.
+    """Draw `size` texts, in proportion from each language and register; return their index, in the order of the texts.
 
     leave_one: leave at least one text of each language and register, so that fewer than `size` may be drawn.
     """
@@ -330,16 +333,17 @@ def draw(texts: "pd.DataFrame", size: int, rng: np.random.Generator, *, leave_on
 
 
 def normalise(text: str) -> str:
-    """Return what of a text is compared: as NFKC, without format characters (zero-width, soft hyphens), blanks as one.
+    """Return a text in the form in which texts are compared: NFKC, single blanks, no format characters.
 
-    Seen by a reader, two texts that are equal so are the same, however a program has written them.
+    Texts that look the same to a reader are then equal, whatever program has written them. Format characters are
+    zero-width characters and soft hyphens, for example.
     """
     hidden = {ord(char): None for char in set(text) if unicodedata.category(char) == "Cf"}
     return " ".join(unicodedata.normalize("NFKC", text.translate(hidden) if hidden else text).split())
 
 
 def several_registers(texts: "pd.DataFrame", split: str) -> list[str]:
-    """Return, for each text that occurs under several registers, where: `train/en.tsv:3 IN, train/fr.tsv:9 OP`."""
+    """Return where each text with several registers occurs, as `train/en.tsv:3 IN, train/fr.tsv:9 OP`."""
     keys = texts["text"].map(normalise)
     several = texts[texts.groupby(keys)["register"].transform("nunique") > 1]
     places = split + "/" + several["lang"] + ".tsv:" + several["line"].astype(str) + " " + several["register"]
@@ -347,19 +351,19 @@ def several_registers(texts: "pd.DataFrame", split: str) -> list[str]:
 
 
 def count_registers(texts: "pd.DataFrame", registers: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Return language -> register -> number of texts, every register named."""
+    """Return language -> register -> number of texts, for every register."""
     counts = texts.groupby(["lang", "register"], sort=False).size().unstack(fill_value=0)
     return counts.reindex(columns=registers, fill_value=0).to_dict("index")
 
 
 def report_lines(report: dict[str, Any], registers: Sequence[str]) -> Iterator[str]:
-    """Yield what load_training_texts found: the texts of each language and register, and where rows were skipped."""
+    """Yield the report of load_training_texts in lines: texts of each language and register, rows that were skipped."""
     import pandas as pd
 
     facts = pd.DataFrame(report["texts"]).T.rename(columns=lambda name: name.replace("_", " "))
     yield from facts.drop(columns="skipped").to_string().split("\n")
     if (facts["taken"] < facts["texts"] - facts["also in test"] - facts["repeated"]).any():
-        yield "taken: as many texts of each language as the smallest has (--all-texts takes all)"
+        yield "taken: the same number from each language, that of the smallest (--all-texts takes all)"
     for skipped in facts["skipped"]:
         yield from [f"skipped {row}" for row in skipped[:10]]
     yield from several_lines(report["several_registers"])
@@ -369,7 +373,7 @@ def report_lines(report: dict[str, Any], registers: Sequence[str]) -> Iterator[s
 
 
 def several_lines(places: list[str]) -> list[str]:
-    """Return what to say of several_registers' places, the first ten named: no classifier can get all of them right."""
+    """Return the warning about texts with several registers, of which no classifier can get all right; names ten."""
     heading = f"{len(places)} texts occur under several registers (all rows are kept):"
     more = ["  …"] if len(places) > 10 else []
     return [heading, *(f"  {place}" for place in places[:10]), *more] if places else []
@@ -383,9 +387,9 @@ def to_dataset(
 ) -> "Dataset":
     """Return the texts as a torch-formatted datasets.Dataset, in memory, in the order given.
 
-    Columns: input_ids (the first max_length tokens, special ones included), labels (label ids in the
-    registers' order), length (tokens kept), over (whether the text has more than max_length tokens).
-    In memory, because a cache would be shared by several jobs.
+    Columns: input_ids (the first max_length tokens, with special tokens), labels (label ids in the order of registers),
+    length (number of input_ids), over (whether the text has more than max_length tokens). In memory, because a cache
+    on disk would be shared by several jobs.
     """
     from datasets import Dataset, Features, List, Value, concatenate_datasets
     from tqdm import tqdm
@@ -393,8 +397,8 @@ def to_dataset(
     int32 = Value("int32")
     features = Features(input_ids=List(int32), labels=Value("int64"), length=int32, over=Value("bool"))
     parts = []
-    starts = range(0, len(texts), 1000)  # as Python lists, the tokens of all texts would take ten times the memory
-    for start in tqdm(starts, desc="texts into tokens", unit="000 texts", delay=2, leave=False, disable=None):
+    starts = range(0, len(texts), 1000)  # Python lists with the tokens of all texts would take ten times the memory
+    for start in tqdm(starts, desc="tokenising", unit="000 texts", delay=2, leave=False, disable=None):
         part = texts.iloc[start : start + 1000]
         input_ids, over = first_tokens(part["text"].tolist(), tokenizer, max_length)
         labels = [registers.index(register) for register in part["register"]]
@@ -406,17 +410,17 @@ def to_dataset(
 def first_tokens(
     texts: list[str], tokenizer: "PreTrainedTokenizerBase", max_length: int, *, whole: bool = False
 ) -> tuple[list[list[int]], list[bool]]:
-    """Return each text's first max_length tokens, and whether it has more.
+    """Return the first max_length tokens of each text, and whether it has more.
 
-    Only the beginning of a long text is tokenised, up to a blank, where no tokenizer's word goes on:
-    its tokens are those of the whole text. If they don't fill max_length, the whole text is taken.
+    Only the beginning of a long text is tokenised, up to a blank: since no token crosses it, the tokens are the same as
+    those of the whole text. If they are fewer than max_length, the whole text is tokenised.
     """
     ends = [-1 if whole else text.find(" ", CHARS_PER_TOKEN * max_length) for text in texts]
     beginnings = [text if end < 0 else text[:end] for text, end in zip(texts, ends, strict=True)]
     options: Any = {"truncation": True, "max_length": max_length}
     if tokenizer.is_fast:
         encoded = tokenizer(beginnings, **options)
-        tokenizer.backend_tokenizer.no_truncation()  # else it is saved with it, and read as settings of its own
+        tokenizer.backend_tokenizer.no_truncation()  # otherwise truncation is saved with the tokenizer
         input_ids, over = encoded["input_ids"], [bool(encoding.overflowing) for encoding in encoded.encodings or ()]
     else:
         each = [tokenizer(text, return_overflowing_tokens=True, **options) for text in beginnings]

@@ -1,7 +1,7 @@
-"""What surrounds a script: the Python it runs in, and variables that would change what is computed.
+"""The environment of a script: the Python that runs it, and variables that would change its results.
 
-What the options say is what runs. A site's profile or another tool may have set variables for other programs, and the
-libraries would take each of them without a word; so they are removed, before any library is imported.
+Options alone decide what is computed. A site's profile or another tool may have set variables that the libraries would
+silently obey, so they are removed before any library is imported.
 """
 
 import logging
@@ -10,17 +10,18 @@ import sys
 
 PACKAGES = ("torch", "transformers", "datasets", "numpy", "pandas", "sklearn", "matplotlib")
 
-# with these, Python would take other packages than those of requirements.txt, or run them in another way
+# with these, Python would import other packages than those of requirements.txt, or run them differently
 FOREIGN = (
     "PYTHONPATH", "PYTHONHOME", "PYTHONPLATLIBDIR", "PYTHONOPTIMIZE", "PYTHONWARNINGS", "PYTHONINSPECT",
     "PYTHONDEVMODE",
 )  # fmt: skip
-# torchrun sets TORCHELASTIC_RUN_ID with them; another launcher's would be taken for torchrun's
+# torchrun sets TORCHELASTIC_RUN_ID with them; those of another launcher must not be taken for torchrun's
 TORCHRUNS = ("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR")
 
-# beginnings of names. accelerate and transformers: precision, accumulation, sharding, device, attention, number of
-# processes. torch, NVIDIA's, oneDNN's and MKL's libraries: float32 in fewer bits, the choice of kernels and so the
-# order of sums, compilation. OpenMP: the number of threads, which --threads decides.
+# The beginnings of their names. accelerate and transformers read precision, accumulation, sharding, device, attention
+# and number of processes from them; torch, NVIDIA's libraries, oneDNN and MKL read whether float32 may have fewer bits,
+# which kernels to use (and so the order of sums) and what to compile; OpenMP reads the number of threads, which is for
+# --threads to decide.
 DECIDING = (
     "ACCELERATE_", "FSDP_", "PARALLELISM_CONFIG_", "XLA_USE_", "XLA_DOWNCAST_", "USE_TORCH_XLA", "USE_HUB_KERNELS",
     "TRANSFORMERS_SDPA_", "TRANSFORMERS_DISABLE_DEEPGEMM", "FLASH_ATTENTION_", "SM_HP_MP_PARAMETERS",
@@ -30,19 +31,20 @@ DECIDING = (
     "ATEN_CPU_CAPABILITY", "ONEDNN_", "DNNL_", "MKL_", "OMP_", "GOMP_", "KMP_",
 )  # fmt: skip
 
-# A thread that waits sleeps. By default it spins, and on a machine where other programs run that takes the cores from
-# the threads that are waited for.
+# Waiting threads sleep. By default they spin, and on a machine where other programs run, that takes the cores away from
+# the threads they are waiting for.
 WAIT = {"OMP_WAIT_POLICY": "passive"}
 
 log = logging.getLogger(__name__)
 
 
 def prepare() -> None:
-    """Make sure of the Python that a script runs in; to be called first, before anything but Python's own is imported.
+    """Make sure that the right Python runs the script; call it before anything but the standard library is imported.
 
-    Begins the process again without FOREIGN if one of them is set; exits with one line if packages are missing.
+    If a variable of FOREIGN is set, the process is started again without it. Exits with one line if packages are
+    missing.
     """
-    # a standard stream that is closed: the next file opened would get its number, and what is printed
+    # the next file opened would take the place of a standard stream that is closed, and receive what is printed
     for number in (0, 1, 2):
         try:
             os.fstat(number)
@@ -61,16 +63,16 @@ def prepare() -> None:
         how = "source .venv/bin/activate"
         if not os.path.exists(os.path.join(root, ".venv", "bin", "activate")):
             how = "bash -c 'source utils/load_env.sh'  makes .venv; then activate it"
-        sys.exit(f"{os.path.basename(sys.argv[0])}: {sys.executable} is a Python {what}; type in {root}: {how}")
+        sys.exit(f"{os.path.basename(sys.argv[0])}: {sys.executable} is a Python {what}; in {root}, type: {how}")
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         for name in TORCHRUNS:
             os.environ.pop(name, None)
 
 
 def let_options_decide(cpu: bool) -> None:
-    """Remove the variables that would decide in the options' place, and say so; to be called before torch is imported.
+    """Remove the variables that would change results, and say so in the log; to be called before torch is imported.
 
-    Of several GPUs, this process sees one, unless torchrun started it: with two, Trainer splits batches unasked. cpu:
+    The process sees a single GPU unless torchrun started it, since Trainer would split batches over several; with cpu,
     it sees none.
     """
     removed = [name for name in sorted(os.environ) if name.startswith(DECIDING) and os.environ[name] != WAIT.get(name)]
@@ -78,7 +80,7 @@ def let_options_decide(cpu: bool) -> None:
         del os.environ[name]
     os.environ.update(WAIT)
     if removed:
-        log.info("the options decide, and not these variables of the environment: %s", ", ".join(removed))
+        log.info("ignoring variables of the environment that would change results: %s", ", ".join(removed))
     if cpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     elif "LOCAL_RANK" not in os.environ:

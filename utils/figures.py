@@ -1,4 +1,4 @@
-"""What all figures share: style and fonts, texts in lines, and pages on which no text covers another.
+"""What all figures share: style and fonts, wrapped texts, and pages on which no text covers another.
 
 Lengths are in inches, sizes of fonts in points.
 """
@@ -22,26 +22,26 @@ from matplotlib.ft2font import FT2Font
 
 COLOURS = "Blues"  # one hue, dark to light: the same order in grey and for colour-blind eyes
 DPI = 150
-PIECE = re.compile(r"[^ /_,;-]*[ /_,;-]*")  # what stays together when a text is broken into lines
+PIECE = re.compile(r"[^ /_,;-]*[ /_,;-]*")  # kept together when a text is wrapped
 
-Panel = tuple[tuple[float, float], Callable[[Axes], None]]  # width and height, and what draws it
+Panel = tuple[tuple[float, float], Callable[[Axes], None]]  # width and height, and a function that draws it
 
 
 def use_style(names: Iterable[str]) -> None:
-    """Set how figures look, whatever the user's own settings are; names: all that they will show, for the fonts.
+    """Set the style of figures, whatever the user's own settings are, with fonts for all these names.
 
-    Characters that no installed font has are named in one line, with the fonts to install.
+    If no installed font has some characters, one warning names them, and the fonts to install.
     """
     missing = {c for c in "".join(names) if unicodedata.category(c)[0] != "C"}
     missing -= {chr(code) for code in FT2Font(font_manager.findfont("DejaVu Sans")).get_charmap()}
-    # the files themselves are read: one may be newer than matplotlib's list of fonts
+    # the files are read, since one may be newer than matplotlib's list of fonts
     fonts, families = {}, ["DejaVu Sans"]
     for path in sorted(font_manager.findSystemFonts()) if missing else []:
         try:
             font = FT2Font(path)
         except (OSError, RuntimeError):
-            continue  # no font, or a broken one
-        # neither bold nor italic, nor the font that has a box for every character
+            continue  # not a font, or a damaged one
+        # neither bold nor italic, nor the font that draws a box for every character
         if not font.style_flags and "Resort" not in font.family_name:
             fonts[path] = font.family_name, {c for c in missing if font.get_char_index(ord(c))}
     while any(has & missing for _, has in fonts.values()):
@@ -50,19 +50,19 @@ def use_style(names: Iterable[str]) -> None:
         families.append(fonts[path][0])
         missing -= fonts[path][1]
     matplotlib.rcdefaults()
-    # a $ in a name is a dollar
+    # a $ in a name is not the start of a formula
     matplotlib.rcParams |= {"font.family": families, "svg.hashsalt": "figures", "text.parse_math": False}
     text_width.cache_clear()
     warnings.filterwarnings("ignore", message="Glyph ")
     if missing:
-        text = "no installed font has %s: drawn as boxes; install Noto Sans (Debian: fonts-noto-core; for Chinese, "
+        text = "no installed font has %s, drawn as boxes; install Noto Sans (Debian: fonts-noto-core; for Chinese, "
         text += "Japanese and Korean fonts-noto-cjk), or put a font into ~/.local/share/fonts"
         logging.getLogger(__name__).warning(text, " ".join(sorted(missing)[:10]) + " …" * (len(missing) > 10))
 
 
 @functools.cache
 def text_width(text: str, size: float, weight: str = "normal") -> float:
-    """Return the width of a text's longest line."""
+    """Return the width of the longest line of a text."""
     renderer, font = RendererAgg(1, 1, DPI), FontProperties(size=size, weight=weight)
     return max(renderer.get_text_width_height_descent(line, font, ismath=False)[0] for line in text.split("\n")) / DPI
 
@@ -72,7 +72,7 @@ def height_of(text: str, size: float) -> float:
 
 
 def wrapped(text: str, width: float, size: float, n_lines: int = 99) -> str:
-    """Return a text in lines of this width, wider if there would be more than n_lines; words stay whole."""
+    """Wrap a text to this width, or wider if there would be more than n_lines; words are not broken."""
     lines = [""]
     for piece in filter(None, PIECE.findall(text)):
         if lines[-1] and text_width((lines[-1] + piece).rstrip(), size) > width:
@@ -86,7 +86,7 @@ def parts(items: list, most: int) -> list[list]:
 
 
 def name_cells(ax: Axes, xs: Any, heads: list[str], ys: Any, names: list[str], width: float, size: float) -> None:
-    """Write names beside rows and below columns of this width, upright if one is wider."""
+    """Write names beside rows and below columns of this width, vertically if one is wider."""
     upright = max(text_width(head, size) for head in heads) > width - 0.04
     ax.set_xticks(xs, heads, fontsize=size, rotation=90 * upright, multialignment="right" if upright else "center")
     ax.set_yticks(ys, names, fontsize=size)
@@ -96,19 +96,19 @@ def name_cells(ax: Axes, xs: Any, heads: list[str], ys: Any, names: list[str], w
 def draw_pages(
     panels: list[Panel], n_columns: int, n_rows: int, title: str, notes: Iterable[str], size: float = 8
 ) -> Iterator[Figure]:
-    """Give the pages of these panels, as close as their texts allow, below a title and above notes of this size."""
-    # as few rows as can be, all but the last one full
+    """Yield pages with these panels, as close as their texts allow, below a title and above notes of this size."""
+    # as few rows as possible, all but the last one full
     n_columns = -(-len(panels) // -(-len(panels) // max(1, n_columns)))
     pages = parts(parts(panels, n_columns), n_rows)
     for index, rows in enumerate(pages, start=1):
-        # on a figure of one inch each panel has its own size, and its texts are measured
+        # on a figure of one inch, each panel has its own size, and its texts can be measured
         figure, renderer = Figure(figsize=(1, 1), dpi=DPI), RendererAgg(1, 1, DPI)
         axes = [figure.add_axes((0, 0, *extent)) for row in rows for extent, _ in row]
         for ax, (_, draw) in zip(axes, (panel for row in rows for panel in row), strict=True):
             draw(ax)
         reach = [ax.get_tightbbox(renderer, bbox_extra_artists=[]) for ax in axes]
         boxes = np.array([box.extents if box else np.zeros(4) for box in reach]) / DPI
-        # how far texts reach from the lower left corners of the axes, and a margin
+        # how far the texts reach from the lower left corners of the axes, with a margin
         starts = np.cumsum([0, *map(len, rows[:-1])])
         left, right = 0.1 - boxes[:, 0].min(), boxes[:, 2].max() + 0.1
         below, above = (0.1 + np.maximum.reduceat(one, starts) for one in (-boxes[:, 1], boxes[:, 3]))

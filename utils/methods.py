@@ -1,4 +1,4 @@
-"""methods.md: a methods paragraph for a paper, from the runs' records and evaluations, with its BibTeX."""
+"""methods.md: a methods paragraph for a paper, from the records of runs and evaluations, with BibTeX entries."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -9,44 +9,46 @@ import pandas as pd
 
 from utils import labels, results, runs, tables
 
-# a sentence with a place for which no value is known is left out; a place with :.0 prints nothing
+# a sentence is left out if the value of one of its places is unknown; a place with :.0 prints nothing
 PARAGRAPH = {
     "en": """We fine-tuned {models} to classify texts by register ({registers}). Training languages, with their numbers
-of texts without those of validation: {trainings}. Texts that are in a test file too were left out. Peak learning rate:
-{learning_rate}, of the classifier’s head {head_rate}. Texts per update: {batch_size} × {gradient_accumulation} steps ×
-{processes} processes. Share of the layers frozen, with the embeddings: {frozen_layers}. Loss weighted inversely to the
-registers’ frequency: {balanced}. Tokens read of a text, from its beginning: {max_length}. Precision: {precision_used}.
-Share of the training texts for validation, stratified by language and register: {validation_size}. Epochs: {epochs};
-epoch kept, that of the lowest validation loss: {best_epoch}. Test texts decided nothing. Trainings per model and
-training set: {n_trainings}. Seeds: {seed}. Evaluation languages, with their numbers of test texts: {tests}. Macro-F1 is
-the mean F1 of the registers with at least 10 texts in the test file{macro_f1_10:.0}. Accuracy is the share of texts
-classified correctly{micro_f1:.0}. Averaged over all registers of the test file: {averages}. The baseline always
-predicts the most frequent register of the test file. The zero-shot mean is over languages that none of the models
-compared was trained on: {zero_shot}. 95 % intervals are for other texts of the same kind. Those of the accuracy of one
-training are Wilson’s (1927){micro_f1:.0}. The others follow the delta method (Takahashi et al., 2022) on the logit
-scale, with Student’s t{delta:.0}. Those over {several} trainings also hold for other trainings. The best score on each
-evaluation language was compared with the others on the same texts ({test}, Bonferroni’s correction, level 0.05). Not
-comparable, and left out of means and bests: {different}. Software: register-finetuning, torch {torch}, transformers
-{transformers}. Commit of register-finetuning: {commit}.""",
+of texts, validation excluded: {trainings}. Texts that are also in a test file were left out. Peak learning rate:
+{learning_rate}, of the classifier’s head {head_rate}. Texts per update: {batch_size} × {gradient_accumulation}
+steps × {processes} processes. Share of the layers frozen, with the embeddings: {frozen_layers}. Loss weighted
+inversely to the registers’ frequency: {balanced}. Tokens read of a text, from its beginning: {max_length}.
+Precision: {precision_used}. Share of the training texts for validation, stratified by language and register:
+{validation_size}. Epochs: {epochs}; epoch kept, that of the lowest validation loss: {best_epoch}. Test texts played
+no part in any choice. Trainings per model and training set: {n_trainings}. Seeds: {seed}. Evaluation languages,
+with their numbers of test texts: {tests}. Macro-F1 is the mean F1 of the registers with at least 10 texts in the
+test file{macro_f1_10:.0}. Accuracy is the share of texts classified correctly{micro_f1:.0}. Averaged over all
+registers of the test file: {averages}. The baseline always predicts the most frequent register of the test file.
+The zero-shot mean is over languages that none of the models compared was trained on: {zero_shot}. 95 % intervals
+are about other texts of the same kind. Those of the accuracy of one training are Wilson’s (1927){micro_f1:.0}. The
+others follow the delta method (Takahashi et al., 2022) on the logit scale, with Student’s t{delta:.0}. Those over
+{several} trainings are about other trainings too. The best score on each evaluation language was compared with the
+others on the same texts ({test}, Bonferroni’s correction, level 0.05). Not comparable, and left out of means and
+bests: {different}. Software: register-finetuning, torch {torch}, transformers {transformers}. Commit of
+register-finetuning: {commit}.""",
     "fr": """Nous avons affiné {models} pour classer des textes par registre ({registers}). Langues d’entraînement et
-nombre de textes, hors validation : {trainings}. Les textes présents aussi dans un fichier de test ont été écartés. Taux
-d’apprentissage maximal : {learning_rate}, celui de la tête de classification {head_rate}. Textes par mise à jour :
-{batch_size} × {gradient_accumulation} pas × {processes} processus. Part des couches gelées, avec les plongements :
-{frozen_layers}. Perte pondérée à l’inverse de la fréquence des registres : {balanced}. Tokens lus d’un texte, depuis
-son début : {max_length}. Précision numérique : {precision_used}. Part des textes d’entraînement réservée à la
-validation, en strates de langue et de registre : {validation_size}. Époques : {epochs} ; époque retenue, celle de la
-perte de validation la plus basse : {best_epoch}. Les textes de test n’ont décidé de rien. Entraînements par modèle et
-ensemble de langues : {n_trainings}. Graines : {seed}. Langues d’évaluation et nombre de textes de test : {tests}. Le
-macro-F1 est la moyenne des F1 des registres qui ont au moins 10 textes dans le fichier de test{macro_f1_10:.0}.
-L’exactitude est la part des textes bien classés{micro_f1:.0}. En moyenne sur tous les registres du fichier de test :
-{averages}. Le modèle de référence prédit toujours le registre le plus fréquent du fichier de test. La moyenne zero-shot
-porte sur des langues dont aucune n’a servi à entraîner les modèles comparés : {zero_shot}. Les intervalles à 95 %
-valent pour d’autres textes du même genre. Pour l’exactitude d’un seul entraînement, ce sont ceux de Wilson
-(1927){micro_f1:.0}. Les autres suivent la méthode delta (Takahashi et al., 2022) sur l’échelle logit, avec le t de
-Student{delta:.0}. Ceux qui portent sur {several} entraînements valent aussi pour d’autres entraînements. Le meilleur
-score sur chaque langue d’évaluation a été comparé aux autres sur les mêmes textes ({test}, correction de Bonferroni,
-seuil de 0,05). Non comparables, hors des moyennes et des meilleurs : {different}. Logiciels : register-finetuning,
-torch {torch}, transformers {transformers}. Commit de register-finetuning : {commit}.""",
+nombre de textes, hors validation : {trainings}. Les textes également présents dans un fichier de test ont été
+écartés. Taux d’apprentissage maximal : {learning_rate}, celui de la tête de classification {head_rate}. Textes par
+mise à jour : {batch_size} × {gradient_accumulation} pas × {processes} processus. Part des couches gelées, avec les
+plongements : {frozen_layers}. Perte pondérée à l’inverse de la fréquence des registres : {balanced}. Tokens lus
+dans chaque texte, depuis son début : {max_length}. Précision numérique : {precision_used}. Part des textes
+d’entraînement réservée à la validation, en strates de langue et de registre : {validation_size}. Époques :
+{epochs} ; époque retenue, celle de la perte de validation la plus basse : {best_epoch}. Les textes de test ne sont
+intervenus dans aucun choix. Entraînements par modèle et ensemble de langues : {n_trainings}. Graines : {seed}.
+Langues d’évaluation et nombre de textes de test : {tests}. Le macro-F1 est la moyenne des F1 des registres qui ont
+au moins 10 textes dans le fichier de test{macro_f1_10:.0}. L’exactitude est la part des textes bien
+classés{micro_f1:.0}. En moyenne sur tous les registres du fichier de test : {averages}. Le modèle de référence
+prédit toujours le registre le plus fréquent du fichier de test. La moyenne zero-shot porte sur des langues dont
+aucune n’a servi à entraîner les modèles comparés : {zero_shot}. Les intervalles à 95 % concernent d’autres textes
+du même type. Pour l’exactitude d’un seul entraînement, ce sont ceux de Wilson (1927){micro_f1:.0}. Les autres
+suivent la méthode delta (Takahashi et al., 2022) sur l’échelle logit, avec le t de Student{delta:.0}. Ceux qui
+portent sur {several} entraînements concernent aussi d’autres entraînements. Le meilleur score sur chaque langue
+d’évaluation a été comparé aux autres sur les mêmes textes ({test}, correction de Bonferroni, seuil de 0,05). Non
+comparables, hors des moyennes et des meilleurs : {different}. Logiciels : register-finetuning, torch {torch},
+transformers {transformers}. Commit de register-finetuning : {commit}.""",
 }
 HUB_ID = re.compile(r"(?!models/|outputs/)[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
 MISC = "@misc{{{},\n  title = {{{{{}}}}}, howpublished = {{\\url{{{}}}}}{}}}"
@@ -72,7 +74,7 @@ PAPERS = {  # checkpoint -> its BibTeX entry
 def write_methods(
     path: Path, frame: pd.DataFrame, matrices: Sequence[tables.Matrix], names: dict[str, str], lang: str
 ) -> None:
-    """Write the paragraph in English (en) or French (fr); where trainings differ in an option, it names all values.
+    """Write the paragraph in English (en) or French (fr); if trainings differ in an option, it names all values.
 
     names: language -> English name.
     """
@@ -82,7 +84,7 @@ def write_methods(
     checkpoints = [str(one["settings"].get("checkpoint") or "") for one in records]
 
     def listed(values: Iterable[Any]) -> str:
-        """Return the values that are known, each once, as "1, 2 and 42"; "" if there are none."""
+        """Return the different known values, as "1, 2 and 42"; "" if there are none."""
         known = [value for value in values if value is not None and value != ""]
         known = sorted(known) if all(isinstance(value, int | float) for value in known) else known
         *others, last = dict.fromkeys(map(written, known)) or [""]
@@ -99,7 +101,7 @@ def write_methods(
         numbers = listed(counts)
         return " + ".join(labels.language(one, names, lang) for one in langs) + (f" ({numbers})" if numbers else "")
 
-    # what the records have under the name of a place, then what must be put together
+    # first what the records have under the name of a place, then what has to be composed
     options = [
         one | one.get("versions", {}) | one["settings"] | {"precision_used": one.get("precision")}
         | ({} if one.get("pretrained", True) else {"frozen_layers": 0})

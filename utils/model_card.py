@@ -1,4 +1,4 @@
-"""The README.md that travels with a fine-tuned model."""
+"""The model card: the README.md beside a fine-tuned model."""
 
 import argparse
 from typing import Any
@@ -19,11 +19,10 @@ def model_card(
     n_epochs: int,
     start_langs: list[str],
 ) -> str:
-    """Return the README.md of a fine-tuned model: data, registers, scores with intervals, limits, how to load it.
+    """Return the model card: data, registers, scores with intervals, limits, how to load the model.
 
-    registers: abbreviation -> name. report: of corpus_load.load_training_texts. best: the record in train.json
-    of the epoch that was kept, of n_epochs that were trained. start_langs: those that the start
-    model was trained on.
+    registers: abbreviation -> name. report: from corpus_load.load_training_texts. best: the record in train.json of
+    the epoch that was kept, out of n_epochs. start_langs: the languages that the start model was fine-tuned on.
     """
     validation = best["validation"]
     n_validation = sum(sum(counts.values()) for counts in report["validation"].values())
@@ -45,7 +44,7 @@ def model_card(
         for lang, counts in report[part].items()
     ]
     learnt = metrics.beats_largest_register(confusion)
-    warning = "" if learnt else f"**This model has learnt nothing that counts: {metrics.NOTHING_LEARNT}.**\n\n"
+    warning = "" if learnt else f"**This model has learnt nothing useful: {metrics.NOTHING_LEARNT}.**\n\n"
     langs = ", ".join(args.train_langs)
     if start_langs:
         langs += f"; before that, its start model was fine-tuned on texts in {', '.join(start_langs)}"
@@ -75,15 +74,15 @@ On the {n_validation} validation texts, with 95 % intervals:
 
 {_table(["score", "value", "95 % interval"], scores)}
 
-{warning}Their loss chose epoch {best["epoch"]} of {n_epochs}, so expect a little less on other texts of these
-languages. They say nothing about other languages: evaluate.py measures those, each on its own test texts.
+{warning}Epoch {best["epoch"]} of {n_epochs} was kept because of its loss on these very texts, so expect slightly lower
+scores on other texts of these languages. For other languages, evaluate the model on their test texts (evaluate.py).
 
 ## Limits
 
 - Only the first {args.max_length} tokens of a text are read.
-- Every text gets one of these registers, also a text of another register or of several.
-- The probabilities are the model's own, and were not calibrated.
-- What holds for the checkpoint and for the corpus, their licences too, holds for this model.
+- Every text gets one of these registers, even a text of another register or of several.
+- The probabilities are not calibrated.
+- The limits and licences of the checkpoint and of the corpus are also those of this model.
 """
 
 

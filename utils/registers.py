@@ -20,7 +20,7 @@ TEXT = 11  # points
 
 
 def draw(frame: pd.DataFrame, names: dict[str, str], lang: str) -> Iterator[Figure]:
-    """Give a page per subfolder and model, more if there are more trainings or languages than it can hold."""
+    """Yield a page per subfolder and model, or several if there are many trainings or languages."""
     for (subfolder, model), of_model in results.evaluations(frame).groupby(["subfolder", "model"], sort=False):
         # a dot for the mean over the seeds, a bar over the intervals of all of them
         of_langs = [list(of_lang.itertuples()) for _, of_lang in of_model.groupby("eval_lang")]
@@ -29,7 +29,7 @@ def draw(frame: pd.DataFrame, names: dict[str, str], lang: str) -> Iterator[Figu
         scores = scores.agg(f1=("f1", "mean"), low=("f1_low", "min"), high=("f1_high", "max"), n=("support", "max"))
         registers = list(dict.fromkeys(scores["register"]))
         trainings = parts(list(dict.fromkeys(of_model["training"])), len(COLOURS))
-        # wide enough for a register's dots, and for its name, upright in three lines if need be
+        # wide enough for the dots of a register, and for its name, vertical and in three lines if necessary
         widest = text_width(f"({scores['n'].max()})", TEXT) + 0.1
         step = max(len(trainings[0]) * DOT + GAP, widest, height_of("\n\n", TEXT))
         size, langs = (step * len(registers), HEIGHT), list(dict.fromkeys(scores["eval_lang"]))
@@ -46,7 +46,7 @@ def draw(frame: pd.DataFrame, names: dict[str, str], lang: str) -> Iterator[Figu
 
 
 def draw_legend(trainings: list[str], lang: str, ax: Axes) -> None:
-    """Say whose colours these are."""
+    """Draw the legend of the colours."""
     for training, colour in zip(trainings, COLOURS, strict=False):
         ax.scatter([], [], color=colour, label=wrapped(training, 4, TEXT))
     ax.legend(title=word("training", lang), fontsize=TEXT, title_fontsize=TEXT, loc="center")
@@ -56,7 +56,7 @@ def draw_legend(trainings: list[str], lang: str, ax: Axes) -> None:
 def draw_panel(
     scores: pd.DataFrame, registers: list[str], trainings: list[str], step: float, title: str, ax: Axes
 ) -> None:
-    """Draw the registers of a language, hollow and pale where macro-F1 leaves them out for lack of texts."""
+    """Draw the registers of a language; those that macro_f1_10 leaves out, for lack of texts, are hollow and pale."""
     n_texts = scores.groupby("register")["n"].max().to_dict()
     scores = scores[scores["train_langs"].isin(trainings) & (scores["n"] > 0)]
     number, is_few = (

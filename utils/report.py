@@ -220,7 +220,7 @@ def _comparisons(matrix: tables.Matrix, cells: dict[tuple[str, str], Any]) -> di
             if len(ranked) > COMPARE_ALL and a is not ranked[0]:
                 break
             one = results.compare(a.rows, b.rows, matrix.metric)
-            apart = tables.told_apart(one, a._asdict(), b._asdict(), len(ranked) - 1)
+            apart = tables.differ(one, a._asdict(), b._asdict(), len(ranked) - 1)
             if one is None:
                 verdict = "gone more" if apart else "gone"
                 one = dict.fromkeys(("low", "high", "p"), np.nan) | {"difference": a.score - b.score, "trainings": 1}

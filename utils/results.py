@@ -1,22 +1,22 @@
 """Read all that finetune.py and evaluate.py wrote, as one DataFrame: a row per run, evaluation language and metric.
 
-Figures, tables, page and comparisons are made of this frame alone; nothing here needs torch, a model or the corpus.
+Figures, tables, page and comparisons are made from this frame only; nothing here needs torch, a model or the corpus.
 Its columns:
 
-    base_dir, folder, path    where the run lies, and its folder as seen from the base dir
+    base_dir, folder, path    where the run is; path: its folder relative to the base dir
     subfolder, model, train_langs, training, weights    what was trained; training: the languages joined by "-"
-    record                    the whole run.json; its settings are the options and files that decide the weights
-    eval_lang, own, n         own: the language is one of those trained on, those of the start model counted
-    zero_shot                 it is none of those, and can't be in the mixed corpus either
+    record                    run.json; its settings are the options and files that decide the weights
+    eval_lang, own, n         own: the model, or its start model, was trained on this language
+    zero_shot                 neither was, and no model was trained on distr, which may contain it
     registers, counts         confusion counts, rows gold, columns predicted, in the order of the registers
-    signature, facts          what decides the scores; all of eval/LANG.json
+    signature, facts          what the scores depend on; all of eval/LANG.json
     metric, score, low, high  in [0, 1]; nan: too few texts
-    not_comparable            in what the evaluation differs from most of its matrix, "" if in nothing
+    not_comparable            how the evaluation differs from most of its matrix; "" if it does not
 
-Evaluations of a matrix can be compared if they read the same test file with the same registers (within a column), were
-computed in the same way (length, precision, versions), and if their models were trained with the same options. Within
-a cell, which repeats one training with other seeds, the training files must be the same too. What most evaluations
-have is taken as the rule (of two values as frequent, the first).
+Evaluations of a matrix are comparable if they used the same test file and registers (within a column), were computed
+in the same way (length, precision, versions), and if their models were trained with the same options. Within a cell,
+which repeats one training with other seeds, the training files must be the same too. An evaluation is compared with the
+most frequent value (of two that are equally frequent, with the first).
 """
 
 import csv
@@ -39,7 +39,7 @@ from utils.labels import no_formula
 from utils.options import LANGUAGE, MODEL_NAME, REGISTER, SUBFOLDER
 from utils.runs import RunError
 
-# what is read of run.json and eval/LANG.json
+# the parts of run.json and eval/LANG.json that are read
 RECORD = {
     "model_name": MODEL_NAME, "train_langs": [LANGUAGE], "start_langs": [LANGUAGE],
     "subfolder": re.compile(f"({SUBFOLDER.pattern})?"), "weights_sha256": str, "epochs": int, "best_epoch": int,
@@ -58,7 +58,7 @@ SCORES = {
 OF_A_COLUMN = ("test_sha256", "registers")  # of the signature, within a column
 OF_A_MATRIX = ("max_length", "precision_used", "torch", "transformers")  # of the signature, within a matrix
 NOT_COMPARED = {"seed", "train_langs", "model_name", "registers", "batch_size", "gradient_accumulation", "processes"}
-BEGINNING = 200  # characters of a text that lists of errors show
+BEGINNING = 200  # characters of a text shown in lists of errors
 
 log = logging.getLogger(__name__)
 
@@ -67,24 +67,24 @@ log = logging.getLogger(__name__)
 
 
 def read_results(base_dirs: Sequence[Path]) -> tuple[pd.DataFrame, int]:
-    """Return all evaluations under the base dirs, and how many files are damaged: each is named and passed over.
+    """Return all evaluations in the base dirs, and the number of damaged files, which are logged and left out.
 
-    Order: subfolder, model, then single training languages, several, distr; base dirs in the order given. A run that
-    is not evaluated, a copy of a run beside it, and a training that lies in two places are named and passed over.
+    Order: subfolder, model, then single training languages, several, distr; base dirs in the order given. Runs that are
+    not evaluated, copies of a run beside it, and a second place of the same training are also logged and left out.
     """
     rows, damaged = [], 0
     for number, base_dir in enumerate(base_dirs):
         if not os.path.isdir(base_dir):
-            raise RunError(f"{runs.shown(base_dir)}: there is no such folder; name one that holds evaluated runs")
+            raise RunError(f"{runs.shown(base_dir)}: there is no such folder; name one that contains evaluated runs")
         records: dict[Path, dict[str, Any]] = {}
         for folder in _run_folders(base_dir, base_dirs):
             try:
-                remedy = "passed over; finetune.py --overwrite trains it again"
+                remedy = "it is left out; finetune.py --overwrite trains it again"
                 records[folder] = runs.read_record(folder / "run.json", RECORD, remedy)
             except RunError as error:
                 log.error("%s", error)
                 damaged += 1
-        # of a run and its copies beside it, the one in the folder that finetune.py would choose counts, else the first
+        # of several copies, the one in the folder that finetune.py would choose counts, else the first
         names = {folder: "-".join([record["model_name"], *record["train_langs"]]) for folder, record in records.items()}
         kept: dict[tuple[Path, str], Path] = {}
         for folder in sorted(records, key=lambda folder: (folder.name != names[folder], folder)):
@@ -99,26 +99,26 @@ def read_results(base_dirs: Sequence[Path]) -> tuple[pd.DataFrame, int]:
             rows += [{"number": number, **row} for row in found]
             damaged += wrong
             if not found and not wrong:
-                log.warning("%s: not evaluated yet, passed over", runs.shown(folder))
+                log.warning("%s: is not evaluated yet, and left out", runs.shown(folder))
     if not rows:
         return pd.DataFrame(), damaged
 
     frame = pd.DataFrame(rows)
     for _, same in frame.groupby(["subfolder", "model", "training"], sort=False):
         first = same.iloc[0]
-        # pt and br, and pt-br, would be one row
+        # pt br and pt-br would share a row
         for other in same[same["train_langs"] != first["train_langs"]].itertuples():
             raise RunError(
-                f"{runs.shown(other.folder)}: trained on {' '.join(other.train_langs)}, but {runs.shown(first.folder)} "
-                f"on {' '.join(first['train_langs'])}; draw one base dir at a time"
+                f"{runs.shown(other.folder)}: was trained on {' '.join(other.train_langs)}, but "
+                f"{runs.shown(first.folder)} on {' '.join(first['train_langs'])}; draw one base dir at a time"
             )
     frame["order"] = [(DISTR in langs, len(langs), langs) for langs in frame["train_langs"]]
     frame = frame.sort_values(["subfolder", "model", "order", "number", "eval_lang"], kind="stable", ignore_index=True)
-    # one training counts once, in however many base dirs it lies
+    # a training counts once, even if it is in several base dirs
     training = ["subfolder", "model", "training", "weights", "eval_lang"]
     frame["first"] = frame.groupby(training, sort=False)["folder"].transform("first")
     for copy in frame[frame["first"] != frame["folder"]].drop_duplicates("folder").itertuples():
-        log.warning("%s: the same weights as in %s: they count once", runs.shown(copy.folder), runs.shown(copy.first))
+        log.warning("%s: has the same weights as %s, and counts once", runs.shown(copy.folder), runs.shown(copy.first))
     frame = frame.drop_duplicates(training, ignore_index=True).drop(columns=["number", "order", "first"])
     frame["not_comparable"] = differences(frame)
     frame = frame.explode(["metric", "score", "low", "high"])
@@ -126,20 +126,20 @@ def read_results(base_dirs: Sequence[Path]) -> tuple[pd.DataFrame, int]:
 
 
 def evaluations(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per evaluation, that of its first metric."""
+    """Return one row per evaluation: the one of its first metric."""
     return frame[~frame.index.duplicated()]
 
 
 def _run_folders(base_dir: Path, base_dirs: Sequence[Path]) -> Iterator[Path]:
-    """Give the folders with a run.json below a base dir, linked ones too, but those that belong to another base dir.
+    """Yield the folders with a run.json in a base dir, also linked ones, except those that belong to another base dir.
 
-    outputs/demo, of the made-up sample corpus, counts only where it is named.
+    outputs/demo, from the made-up sample corpus, is read only if it is named.
     """
     apart = {path.resolve() for path in (*base_dirs, runs.ROOT / "outputs" / "demo")}
     apart -= {base_dir.resolve(), *base_dir.resolve().parents}
     for place, folders, files in os.walk(base_dir, followlinks=True):
         here = Path(place)
-        # a link to a folder above it would lead round and round
+        # a link to a folder above would make an endless loop
         left_out = apart | {above.resolve() for above in (here, *here.parents) if above.is_relative_to(base_dir)}
         folders[:] = sorted(name for name in folders if (here / name).resolve() not in left_out)
         if "run.json" in files:
@@ -147,19 +147,19 @@ def _run_folders(base_dir: Path, base_dirs: Sequence[Path]) -> Iterator[Path]:
 
 
 def _read_run(base_dir: Path, folder: Path, record: dict[str, Any]) -> tuple[list[dict[str, Any]], int]:
-    """Return a run's rows of the frame, and how many of its files are damaged: each is named in the log."""
+    """Return the rows of a run, and the number of its damaged files, which are logged."""
     path, rows, damaged = folder.relative_to(base_dir), [], 0
     for file in sorted((folder / "eval").glob("[!.]*.json")):
         try:
             facts = load_evaluation(folder, file.stem, record)
         except RunError as error:
-            if file.is_file():  # else it is being evaluated again just now
+            if file.is_file():  # otherwise it is being evaluated again at this moment
                 log.error("%s", error)
                 damaged += 1
             continue
         counts = np.array(facts["counts"], dtype=np.int64)
         bounds = [uncertainty.intervals(counts[None], metric) for metric in metrics.METRICS]
-        # the languages of the model that the training started from count too, and distr may hold any language
+        # the languages of the start model count too, and distr may contain any language
         trained_on = {*record["train_langs"], *record["start_langs"]}
         rows.append({
             "base_dir": base_dir, "folder": folder, "path": runs.one_line(str(path)),
@@ -176,9 +176,9 @@ def _read_run(base_dir: Path, folder: Path, record: dict[str, Any]) -> tuple[lis
 
 
 def load_evaluation(folder: Path, eval_lang: str, record: dict[str, Any]) -> dict[str, Any]:
-    """Return eval/LANG.json; RunError with the remedy if it is not of this language and of the model of run.json.
+    """Return eval/LANG.json; RunError, with the remedy, if it belongs to another language or model.
 
-    Its scores must follow from its counts, and predictions/LANG.tsv must be the one it was written with, or be gone.
+    Its scores must agree with its counts, and predictions/LANG.tsv must be the file it was written with, or missing.
     """
     run = runs.Run(folder.name, folder, folder)
     path, predictions = run.scores(eval_lang), run.predictions(eval_lang)
@@ -187,30 +187,30 @@ def load_evaluation(folder: Path, eval_lang: str, record: dict[str, Any]) -> dic
     counts, n = facts["counts"], len(set(facts["registers"]))
     wrong = ""
     if n < len(facts["registers"]) or [len(row) for row in counts] != [n] * n or not np.any(counts):
-        wrong = f"there are no counts for {n} registers"
+        wrong = f"its counts are not those of {n} registers"
     elif not LANGUAGE.fullmatch(eval_lang) or facts["eval_lang"] != eval_lang:
-        wrong = f"the scores are not those of {eval_lang}"
+        wrong = f"contains the scores of another language than {eval_lang}"
     elif facts["signature"]["weights_sha256"] != record["weights_sha256"]:
-        wrong = "the scores are not those of the model in run.json"
+        wrong = "contains the scores of another model than the one in run.json"
     else:
         scores, written = metrics.all_metrics(np.array(counts, dtype=np.int64)), facts["metrics"]
         for metric, score in scores.items():
             value = written.get(metric)
             is_number = score is not None and type(value) in (int, float)
             if abs(value - score) > 1e-9 if is_number else value is not score:
-                wrong = f"{metric} does not follow from the counts"
+                wrong = f"{metric} does not agree with the counts"
         if predictions.is_file() and runs.sha256_of(predictions) != facts["predictions_sha256"]:
-            path, wrong = predictions, f"this is not the file that belongs to eval/{eval_lang}.json"
+            path, wrong = predictions, f"is not the file that belongs to eval/{eval_lang}.json"
     if wrong:
         raise RunError(f"{runs.shown(path)}: {wrong}; {remedy}")
     return facts | {"metrics": scores}
 
 
 def differences(frame: pd.DataFrame) -> list[str]:
-    """Return in what each evaluation differs from most of its matrix, "" if in nothing; frame: a row per evaluation."""
+    """Return how each evaluation differs from most of its matrix, "" if it does not; frame: a row per evaluation."""
     matrix, options = ["subfolder", "model"], []
     for settings in (record["settings"] for record in frame["record"]):
-        # what makes an update is one setting, however it is cut into batches and processes
+        # the texts of an update are one setting, however they are divided into batches and processes
         cut = [settings.get(name, 1) for name in ("batch_size", "gradient_accumulation", "processes")]
         batch = int(np.prod(cut)) if all(isinstance(size, int) for size in cut) else cut
         options.append({name: value for name, value in settings.items() if name not in NOT_COMPARED} | {"batch": batch})
@@ -221,7 +221,7 @@ def differences(frame: pd.DataFrame) -> list[str]:
     compared += [(name, options, [*matrix, "training"]) for name in names if name.startswith("train/")]
     found: list[list[str]] = [[] for _ in range(len(frame))]
     for name, content, groups in compared:
-        # training files are compared within a cell, where what differs already is no rule
+        # training files are compared within a cell, with the evaluations that do not differ otherwise
         rows = [i for i, one in enumerate(found) if not one or "training" not in groups]
         raw = [content[i].get(name) for i in rows]
         values = pd.Series([" ".join(map(str, v)) if isinstance(v, list) else str(v) for v in raw], dtype=object)
@@ -237,9 +237,9 @@ def differences(frame: pd.DataFrame) -> list[str]:
 
 
 def _predictions(folder: Path, eval_lang: str) -> list[list[str]] | None:
-    """Return predictions/LANG.tsv, its header first: row, gold, predicted, probabilities; None if it is gone."""
+    """Return the rows of predictions/LANG.tsv, header first: row, gold, predicted, probabilities; None if gone."""
     try:
-        # pandas takes five times as long, and a grid has hundreds of these files
+        # pandas takes five times as long, and there may be hundreds of these files
         with open(runs.Run(folder.name, folder, folder).predictions(eval_lang), encoding="utf-8", newline="") as file:
             return list(csv.reader(file, delimiter="\t"))
     except OSError:
@@ -257,7 +257,7 @@ def answers(folder: Path, eval_lang: str, registers: tuple[str, ...]) -> tuple[n
 
 
 def _answers_of(folders: Sequence[Path], *which: Any) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return gold label ids, and the predicted ones of several trainings; None if any of them is gone."""
+    """Return gold label ids, and predicted ones of several trainings; None if any predictions are gone."""
     present = [one for folder in folders if (one := answers(folder, *which)) is not None]
     if len(present) < len(folders):
         return np.array([]), None
@@ -265,9 +265,9 @@ def _answers_of(folders: Sequence[Path], *which: Any) -> tuple[np.ndarray, np.nd
 
 
 def compare(a: Sequence[Any], b: Sequence[Any], metric: str) -> dict[str, float] | None:
-    """Compare two models on one language, each in the rows of its trainings; see uncertainty.compare.
+    """Compare two models on one language, each given by the rows of its trainings; see uncertainty.compare.
 
-    None if their test files are not the same, or if predictions can't be read.
+    None if their test files differ, or if predictions are gone.
     """
     if len({(row.signature["test_sha256"], row.registers) for row in (*a, *b)}) > 1:
         return None
@@ -275,7 +275,7 @@ def compare(a: Sequence[Any], b: Sequence[Any], metric: str) -> dict[str, float]
     return compare_trainings(*folders, metric, a[0].eval_lang, a[0].registers)
 
 
-@functools.lru_cache(maxsize=200_000)  # tables and page show the same comparisons
+@functools.lru_cache(maxsize=200_000)  # matrices and page need the same comparisons
 def compare_trainings(a: tuple[Path, ...], b: tuple[Path, ...], metric: str, *which: Any) -> dict[str, float] | None:
     gold, predicted = _answers_of(a + b, *which)
     if predicted is None:
@@ -284,7 +284,7 @@ def compare_trainings(a: tuple[Path, ...], b: tuple[Path, ...], metric: str, *wh
 
 
 def interval_of_mean(columns: Sequence[Sequence[Any]], metric: str) -> tuple[float, float]:
-    """Return the interval of a mean over trainings and languages; columns: per language the same trainings' rows."""
+    """Return the interval of a mean over trainings and languages; columns: per language, rows of the same trainings."""
     files = []
     for rows in columns:
         answered = _answers_of([row.folder for row in rows], rows[0].eval_lang, rows[0].registers)
@@ -293,7 +293,7 @@ def interval_of_mean(columns: Sequence[Sequence[Any]], metric: str) -> tuple[flo
 
 
 def read_errors(row: Any) -> pd.DataFrame | None:
-    """Return an evaluation's wrong predictions, the most confident first; None if the predictions are gone.
+    """Return the wrong predictions of an evaluation, the most confident first; None if they are gone.
 
     Columns: probability (of the predicted register), gold, predicted, row (in the test file, from 1).
     """
@@ -306,10 +306,10 @@ def read_errors(row: Any) -> pd.DataFrame | None:
 
 
 def write_errors(row: Any) -> None:
-    """Write errors/LANG.tsv: probability, gold, predicted, row in the test file, and the text's first characters.
+    """Write errors/LANG.tsv: probability, gold, predicted, row in the test file, beginning of the text.
 
-    The texts come from the corpus of the training, if it is there with the same test file; else they are left empty. A
-    text that a spreadsheet would take for a formula gets an apostrophe. Nothing where the predictions are gone.
+    The text is empty if the corpus of the training, with the same test file, is not on this machine. A text that a
+    spreadsheet would take for a formula gets an apostrophe. Writes nothing if the predictions are gone.
     """
     if (errors := read_errors(row)) is None:
         return
@@ -320,9 +320,9 @@ def write_errors(row: Any) -> None:
 
 
 def test_texts(row: Any) -> dict[int, str]:
-    """Return row -> beginning of the text, on one line, of an evaluation's test file.
+    """Return row -> beginning of the text, on one line, for the test file of an evaluation.
 
-    {} if the corpus is not at hand or its file is another one.
+    {} if the corpus is not on this machine, or its test file has changed.
     """
     return _test_texts(row.record["corpus"]["path"], row.eval_lang, row.signature["test_sha256"], row.registers)
 
@@ -341,7 +341,7 @@ def _test_texts(corpus: str, eval_lang: str, sha256: str, registers: tuple[str, 
 
 
 def language_names(frame: pd.DataFrame) -> dict[str, str]:
-    """Return language -> its English name, as the corpora of these runs have it; those without one are left out."""
+    """Return language -> English name, from the corpora of these runs; languages without a name are left out."""
     names: dict[str, str] = {}
     for row in evaluations(frame).itertuples():
         found = row.record["corpus"]["languages"] | {row.eval_lang: row.facts["language"]}
@@ -350,9 +350,9 @@ def language_names(frame: pd.DataFrame) -> dict[str, str]:
 
 
 def evaluate_command(record: dict[str, Any], eval_langs: Sequence[str]) -> str:
-    """Return the command that evaluates the run of this run.json on these languages, to be typed here.
+    """Return the command, to be typed in the current folder, that evaluates a run on these languages.
 
-    The corpus of the training is named, unless it is the one of CORPUS_PATH, or is not on this machine.
+    Names the corpus of the training unless it is CORPUS_PATH, or not on this machine.
     """
     corpus = record["corpus"]["path"]
     is_usual = os.path.realpath(corpus) == os.path.realpath(runs.ROOT / CORPUS_PATH)
@@ -365,9 +365,9 @@ def evaluate_command(record: dict[str, Any], eval_langs: Sequence[str]) -> str:
 
 
 def missing_commands(frame: pd.DataFrame, eval_langs: Sequence[str]) -> list[str]:
-    """Return the commands that fill the gaps of a grid.
+    """Return the commands that make missing evaluations.
 
-    A language is missing for a run if another run is evaluated on it, and the run's own corpus has this test file.
+    A language is missing if another run is evaluated on it, and the corpus of this run has the same test file.
     """
     rows = evaluations(frame)
     tests = {(r.eval_lang, r.signature["test_sha256"], r.record["corpus"]["path"]) for r in rows.itertuples()}

@@ -1,22 +1,22 @@
-"""Where the files of a run lie, how they are written, and how a run is known again.
+"""Where the files of a run are, how they are written, and when a run counts as finished.
 
 A run is one model fine-tuned on one list of training languages. Its name is MODEL-LANGS, the languages joined by "-"
-in the order given, and everything about it lies in two folders of that name:
+in the order given, and everything about it is in two folders of that name:
 
     outputs/[SUBFOLDER/]MODEL-LANGS/
         train.json                one record per epoch
-        run.json                  options, corpus, versions, weights' hash; written last: the run is finished
+        run.json                  options, corpus, versions, hash of the weights; written last: the run is finished
         predictions/LANG.tsv      one row per test text
         eval/LANG.json            confusion counts, scores, their signature; written last: LANG is evaluated
         cfm.png, errors/LANG.tsv  drawn and listed by post_eval.py
         train.txt, eval.txt       logs of the submit scripts' jobs
-        .lock                     held while the run is trained, and who does
+        .lock                     held while the run is trained; says by whom
     models/[SUBFOLDER/]MODEL-LANGS/
         model.safetensors, config.json, tokenizer…, README.md
-        checkpoints/              of an unfinished training, with the settings it was started with
+        checkpoints/              of a training that is not finished, with its settings
 
-Every file is written under a temporary name, flushed to disk and renamed, so that under its own name it is always
-whole, however a process ends.
+Every file is written under a temporary name, flushed to disk and renamed, so that a file which has its final name is
+complete, however the process ended.
 """
 
 import argparse
@@ -46,17 +46,17 @@ PRETRAINED = ROOT / "models" / "pretrained"  # what download_model.py writes: no
 
 LFS_POINTER = b"version https://git-lfs"
 
-# control characters, line ends, marks that change the direction of writing, halves of characters
+# control characters, line ends, marks that change the direction of writing, surrogates
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 NO_PERMISSION = (errno.EROFS, errno.EACCES, errno.EPERM)
-NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # of file systems of clusters that can't lock files
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # from file systems that can't lock files
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, *NO_PERMISSION)
-ABANDONED = 24 * 3600  # seconds after which a temporary file is no living process's
+ABANDONED = 24 * 3600  # seconds after which a temporary file no longer belongs to a running process
 
 RETRAIN = "finetune.py --overwrite trains it again"
 
-# what is read of run.json and of checkpoints/started.json
+# the part of run.json and of checkpoints/started.json that is read again
 FINISHED = {
     "settings": {"processes": int},
     "model_name": str,
@@ -94,7 +94,7 @@ class Run(NamedTuple):
 
 
 def run_paths(model_name: str, train_langs: list[str], subfolder: str = "") -> Run:
-    """Return the folders of a run: a pure function of these names, nothing is looked up or made."""
+    """Return the folders of a run: a pure function of these names, which looks up and creates nothing."""
     name = "-".join([model_name, *train_langs])
     return Run(name, ROOT / "outputs" / subfolder / name, ROOT / "models" / subfolder / name)
 
@@ -104,9 +104,9 @@ def run_paths(model_name: str, train_langs: list[str], subfolder: str = "") -> R
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path to write to; after the block it is flushed to disk and renamed to path, or removed.
+    """Give a temporary path to write to; after the block, flush it to disk and rename it to path, or remove it.
 
-    Makes the folder. RunError if the disk does not take it.
+    Creates the folder. RunError if the disk is full or can't be written to.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -118,13 +118,13 @@ def whole_file(path: Path) -> Iterator[Path]:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-        # the rename must outlive a power cut before what relies on it is written or removed
+        # the rename must survive a power cut before anything that relies on it is written or removed
         descriptor = os.open(path.parent, os.O_RDONLY)
-        with contextlib.suppress(OSError):  # not every file system can
+        with contextlib.suppress(OSError):  # not every file system supports it
             os.fsync(descriptor)
         os.close(descriptor)
         for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-            with contextlib.suppress(OSError):  # another process removes it too
+            with contextlib.suppress(OSError):  # another process may remove it first
                 if time.time() - left.stat().st_mtime > ABANDONED:
                     left.unlink()
     except OSError as error:
@@ -132,24 +132,24 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that under its own name it is always whole; makes the folder."""
+    """Write a text file, through whole_file."""
     with whole_file(path) as temporary:
         temporary.write_bytes(text.encode())
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON for people: indented, keys in the order given, nan refused."""
+    """Write JSON that people can read: indented, keys in the order given; nan is refused."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy a file so that under its own name it is always whole, readable as the umask says."""
+    """Copy a file, through whole_file, with the permissions that the umask gives."""
     with whole_file(target) as temporary:
         shutil.copyfile(source, temporary)
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder and what is in it; of a link to one, as to a larger disk, only what is in it."""
+    """Remove a folder and its content; if it is a link, as to a larger disk, remove the content only."""
     if not folder.is_symlink():
         shutil.rmtree(folder, ignore_errors=True)
         return
@@ -161,14 +161,14 @@ def remove_folder(folder: Path) -> None:
 
 
 def disk_fault(path: Path, error: Exception) -> RunError | None:
-    """Return what to say of an error in writing or reading path; None if it is no fault of the disk.
+    """Return the message for an error in writing or reading path; None if the error does not come from the disk.
 
-    safetensors and torch write by themselves, and raise errors of their own kinds.
+    safetensors and torch write files by themselves and raise errors of their own types.
     """
     number = error.errno if isinstance(error, OSError) else None
     if of_safetensors := re.search(r"\(os error (\d+)\)", str(error)):
         number = int(of_safetensors[1])
-    elif "inline_container.cc" in str(error):  # torch.save does not say why
+    elif "inline_container.cc" in str(error):  # torch.save gives no reason
         number = errno.ENOSPC
     if number not in DISK_FAULTS:
         return None
@@ -182,12 +182,12 @@ def disk_fault(path: Path, error: Exception) -> RunError | None:
 
 
 def fault_of_file(error: OSError) -> RunError | None:
-    """Return disk_fault of the file that the system's error names; None if it names none."""
+    """Return disk_fault for the file that a system error names; None if it names none."""
     return disk_fault(Path(error.filename), error) if isinstance(error.filename, str) else None
 
 
 def in_bytes(size: float) -> str:
-    """Return a number of bytes as people read it, as `1.1 GB`."""
+    """Return a number of bytes in words, as `1.1 GB`."""
     for unit in ("bytes", "kB", "MB"):
         if size < 1000:
             return f"{size:.0f} {unit}"
@@ -196,7 +196,7 @@ def in_bytes(size: float) -> str:
 
 
 def follow_umask(folder: Path) -> None:
-    """Give a folder's files the permissions that new files have: safetensors writes them for the owner alone."""
+    """Give the files of a folder the permissions of new files: those that safetensors writes are for the owner only."""
     umask = os.umask(0)
     os.umask(umask)
     for path in folder.iterdir():
@@ -211,7 +211,7 @@ def sha256_of(path: Path) -> str:
 
 
 def is_lfs_pointer(path: Path) -> bool:
-    """Tell whether Git LFS has left a pointer in place of a file, as where git-lfs is not installed."""
+    """Tell whether a file is only a pointer of Git LFS, as in a clone made without git-lfs."""
     if not path.is_file():
         return False
     with open(path, "rb") as file:
@@ -219,10 +219,10 @@ def is_lfs_pointer(path: Path) -> bool:
 
 
 def read_record(path: Path, shape: Any, remedy: str) -> Any:
-    """Read a JSON file that has this shape, and maybe more; RunError with the remedy if it is not so, or not whole."""
+    """Read a JSON file that has at least this shape; RunError, ending in the remedy, if it has not or can't be read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        json.dumps(content, ensure_ascii=False, allow_nan=False).encode()  # else it could not be written again
+        json.dumps(content, ensure_ascii=False, allow_nan=False).encode()  # otherwise it could not be written again
     except FileNotFoundError:
         raise RunError(f"{shown(path)}: there is no such file; {remedy}") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -235,14 +235,14 @@ def read_record(path: Path, shape: Any, remedy: str) -> Any:
 def misfit(content: Any, shape: Any, place: str = "") -> str:
     """Return where content differs from a shape, as `epochs to be a count, found 'x'`; "" if it does not.
 
-    A shape is a type (float: any number), a pattern that a string matches, a list with the shape of its elements, or
-    an object with the shape of each value that is read; {str: shape} is an object with any keys.
+    A shape is a type (float: any number), a pattern for a string, a list that holds the shape of its elements, or a
+    dict with the shape of each value that is read; {str: shape} allows any keys.
     """
     if isinstance(shape, re.Pattern):
         is_name = isinstance(content, str) and shape.fullmatch(content)
         return "" if is_name else f"{place} to be a name, found {_brief(content)}"
     kind = shape if isinstance(shape, type) else type(shape)
-    # beyond 2^53, whole numbers are no longer exact in other programs' JSON
+    # beyond 2^53, integers are no longer exact in the JSON of other programs
     fits = type(content) in (kind, int if kind is float else kind) and (kind is not int or 0 <= content < 2**53)
     if not fits:
         return f"{place or 'the file'} to be {KINDS[kind]}, found {_brief(content)}"
@@ -268,11 +268,11 @@ def _brief(content: Any) -> str:
 
 @contextlib.contextmanager
 def lock(run: Run) -> Iterator[None]:
-    """Hold a run while it is trained; RunError that says who holds it, if another process does.
+    """Lock a run while it is trained; RunError that says who trains it, if another process does.
 
-    The kernel gives the lock up when its process ends, however that ends. Some file systems of clusters keep locks
-    within one machine; so its holder writes a note on itself into the file, and a note of a job on another machine
-    counts for as long as Slurm runs that job. Of the processes of one torchrun, the first holds it for all.
+    The kernel releases the lock when the process ends, in whatever way. On some clusters, a lock is not seen from other
+    machines; so the process that holds it also writes into the file who it is, and if that is a job on another machine,
+    the lock counts as long as Slurm runs the job. Among the processes of one torchrun, the first holds it for all.
     """
     if os.environ.get("RANK", "0") != "0":
         yield
@@ -285,21 +285,21 @@ def lock(run: Run) -> Iterator[None]:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                held.acquire(timeout=2)  # who only asks whether it is free holds it for an instant
+                held.acquire(timeout=2)  # a process that only asks whether it is free holds it for an instant
             except OSError as error:
                 if error.errno not in NO_LOCKS:
                     raise
                 has_locks = False
             if _note_counts(run, has_locks):
                 raise RunError(
-                    f"{shown(run.outputs)} is being {_holder(run)}; wait until it has finished (if that process is "
-                    f"gone for certain, remove {shown(path)})"
+                    f"{shown(run.outputs)}: is being {_holder(run)}; wait until it has finished (if you are sure that "
+                    f"this process no longer exists, remove {shown(path)})"
                 )
             since = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
             note = {"host": socket.gethostname(), "process": os.getpid(), "slurm_job": slurm_job(), "since": since}
             path.write_text(json.dumps(note) + "\n", encoding="utf-8")
         except Timeout:
-            raise RunError(f"{shown(run.outputs)} is being {_holder(run)}; wait until it has finished") from None
+            raise RunError(f"{shown(run.outputs)}: is being {_holder(run)}; wait until it has finished") from None
         except OSError as error:
             raise disk_fault(path, error) or error from error
         try:
@@ -307,7 +307,7 @@ def lock(run: Run) -> Iterator[None]:
         finally:
             with contextlib.suppress(OSError):
                 path.write_text("", encoding="utf-8")
-                if os.listdir(run.outputs) == [path.name]:  # what was refused leaves no folder behind
+                if os.listdir(run.outputs) == [path.name]:  # a training that is refused leaves no folder behind
                     path.unlink()
                     run.outputs.rmdir()
     finally:
@@ -315,7 +315,7 @@ def lock(run: Run) -> Iterator[None]:
 
 
 def trained_by(run: Run) -> str | None:
-    """Return who trains a run just now, in words; None if nobody does."""
+    """Return who is training a run, in words; None if nobody is."""
     from filelock import FileLock, Timeout
 
     path = run.outputs / ".lock"
@@ -326,14 +326,14 @@ def trained_by(run: Run) -> str | None:
             return _holder(run) if _note_counts(run, has_locks=True) else None
     except Timeout:
         return _holder(run)
-    except OSError as error:  # else a folder that can only be read: whoever trains would be told
+    except OSError as error:  # a folder that can only be read is reported when something is written
         return _holder(run) if error.errno in NO_LOCKS and _note_counts(run, has_locks=False) else None
 
 
 def _note(run: Run) -> dict[str, Any]:
     try:
         return json.loads((run.outputs / ".lock").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # nobody has held it, or is just writing
+    except (OSError, ValueError):  # nobody has held it yet, or it is being written
         return {}
 
 
@@ -346,9 +346,9 @@ def _holder(run: Run) -> str:
 
 
 def _note_counts(run: Run, has_locks: bool) -> bool:
-    """Tell whether the note in a lock file that is free is that of a job which runs on another machine all the same.
+    """Tell whether the note in a lock file that is free is from a job that still runs on another machine.
 
-    Where files can't be locked, it counts too where its process lives, or may live on another machine.
+    Where files can't be locked, a note also counts if its process exists, or may exist on another machine.
     """
     note = _note(run)
     if not note or (note["slurm_job"] and note["slurm_job"] == slurm_job()):
@@ -364,17 +364,17 @@ def _note_counts(run: Run, has_locks: bool) -> bool:
         return True
     if answer.returncode:
         return "Invalid job id" not in answer.stderr
-    return answer.stdout.strip() not in ("", "PENDING")  # it has ended, or waits to be started again
+    return answer.stdout.strip() not in ("", "PENDING")  # otherwise it has ended, or is waiting to be restarted
 
 
 # ---- what decides a training ----
 
 
 def is_finished(run: Run, settings: dict[str, Any]) -> bool:
-    """Tell whether the run is trained; RunError if it was started with other settings, or if its model is gone."""
+    """Tell whether the run is finished; RunError if it was started with other settings, or if its model is gone."""
     earlier = earlier_record(run)
     if earlier:
-        # a start model that is not there any more can't be compared, and a finished training needs it no more
+        # a start model that is gone can't be compared, and a finished run no longer needs it
         known = {} if settings["start_weights"] else {"start_weights": earlier["settings"].get("start_weights")}
         check_same(run, earlier["settings"], settings | known)
     if earlier and (run.outputs / "run.json").is_file():
@@ -386,14 +386,14 @@ def is_finished(run: Run, settings: dict[str, Any]) -> bool:
 
 
 def earlier_record(run: Run) -> dict[str, Any] | None:
-    """Return the record of the run's training, or of its start if there is something to go on from; else None."""
+    """Return the record of a finished run, or of its start if there is a checkpoint to resume from; else None."""
     if (run.outputs / "run.json").is_file():
         return read_record(run.outputs / "run.json", FINISHED, RETRAIN)
     return read_started(run) if any(run.checkpoints.glob("checkpoint-*")) else None
 
 
 def read_started(run: Run) -> dict[str, Any]:
-    """Return the record of a training's start."""
+    """Return what was recorded when the training started."""
     return read_record(run.checkpoints / "started.json", STARTED, "finetune.py --overwrite starts again")
 
 
@@ -401,7 +401,7 @@ def check_same(run: Run, old: dict[str, Any], new: dict[str, Any]) -> None:
     """RunError that says which settings differ, as `learning_rate was 1e-05, is now 2e-05`."""
     cut = ("batch_size", "gradient_accumulation", "processes")
     products = [math.prod(settings.get(key, 0) for key in cut) for settings in (old, new)]
-    # the same texts make an update, however it is cut
+    # an update is computed from the same texts, however they are divided
     left_out = cut[:2] if products[0] == products[1] else ()
     different = [
         f"{key} was {_phrase(old.get(key))}, is now {_phrase(new.get(key))}"
@@ -423,7 +423,7 @@ def _phrase(value: Any) -> str:
 def check_names(args: argparse.Namespace, run: Run, record: dict[str, Any]) -> None:
     """RunError if a run's folder holds that of another model or of other languages, as run.json has them.
 
-    The folder was renamed or copied, or two lists of languages have one name: pt and br, and pt-br.
+    Either the folder was renamed or copied, or two lists of languages give the same name, as pt br and pt-br do.
     """
     if (record["model_name"], record["train_langs"]) != (args.model_name, args.train_langs):
         raise RunError(
@@ -433,41 +433,41 @@ def check_names(args: argparse.Namespace, run: Run, record: dict[str, Any]) -> N
 
 
 def describe_model(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return size and hash of each file that decides what a model answers, by its name."""
+    """Return size and hash of each file that predictions depend on, by its name."""
     paths = sorted(path for path in folder.glob("[!.]*") if path.is_file() and path.name != "README.md")
     return {path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)} for path in paths}
 
 
 def check_model(run: Run, record: dict[str, Any], *, by_hash: bool) -> None:
-    """RunError if a file of a finished run's model is gone or not the one that was trained, by size or by hash too."""
+    """RunError if a file of a finished run's model is gone or has changed, by its size and, if asked for, its hash."""
     for name, expected in record["model_files"].items():
         path = run.models / name
         is_same = path.is_file() and expected["bytes"] == path.stat().st_size
         if not is_same or (by_hash and expected["sha256"] != sha256_of(path)):
-            wrong = "not the file that was trained" if path.is_file() else "is gone"
-            raise RunError(f"{shown(path)}: {wrong}, says {shown(run.outputs / 'run.json')}; {RETRAIN}")
+            wrong = "has changed since the training" if path.is_file() else "is gone"
+            raise RunError(f"{shown(path)}: {wrong} ({shown(run.outputs / 'run.json')} has its hash); {RETRAIN}")
 
 
 def started_by_this_job(run: Run) -> bool:
-    """Tell whether this is a Slurm job started again, and the run was started by its earlier turn."""
+    """Tell whether this is a restarted Slurm job whose earlier turn started the run."""
     if slurm_job() is None or int(os.environ.get("SLURM_RESTART_COUNT", 0)) == 0:
         return False
     try:
         earlier = earlier_record(run)
-    except RunError:  # it is damaged, and to be overwritten
+    except RunError:  # it is damaged, and will be overwritten
         return False
     return earlier is not None and earlier.get("slurm_job") == slurm_job()
 
 
 def start_again(run: Run) -> None:
-    """Remove all that an earlier training of this run left, its evaluations too; what says "finished" goes first."""
+    """Remove an earlier training of this run with its evaluations, and first the file that says it is finished."""
     (run.outputs / "run.json").unlink(missing_ok=True)
     for folder in ("eval", "predictions", "errors"):  # scores first: they say "done"
         shutil.rmtree(run.outputs / folder, ignore_errors=True)
     for file in [*run.outputs.glob("cfm*.*"), run.outputs / "train.json"]:
         file.unlink(missing_ok=True)
     remove_folder(run.checkpoints)
-    for path in run.models.glob("*"):  # folders in it are other runs', if it is a --subfolder too
+    for path in run.models.glob("*"):  # folders in it belong to other runs, if it is also a --subfolder
         if not path.is_dir():
             path.unlink(missing_ok=True)
 
@@ -476,22 +476,22 @@ def start_again(run: Run) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """Return what a library's error says, in one line."""
+    """Return the first line of a library's error message."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def one_line(text: str) -> str:
-    """Return a text with what would move a terminal's cursor, break the line or not encode as an escape."""
+    """Return a text in which characters that break a line, move the cursor or can't be encoded are escaped."""
     return UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def shown(path: Path) -> str:
-    """Return a path as messages show it: relative to the repository where it lies in it."""
+    """Return a path as messages show it: relative to the repository if it is inside."""
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
 def shown_from_here(path: Path | str) -> str:
-    """Return a path to be typed: relative to the current folder where it lies in it."""
+    """Return a path that can be typed: relative to the current folder if it is inside."""
     with contextlib.suppress(FileNotFoundError):  # the current folder was removed
         path = os.path.abspath(path)
         return os.path.relpath(path) if path.startswith(os.getcwd().rstrip("/") + "/") else path
@@ -502,14 +502,14 @@ def shown_from_here(path: Path | str) -> str:
 
 
 def code_version() -> str:
-    """Return the commit of this code, ending in -dirty if files were changed since.
+    """Return the commit of this code, with -dirty at the end if files have changed since.
 
-    Outside git, and in a folder without a repository of its own, `sources-` and a hash of the files that compute.
+    Without a git repository of its own: `sources-` and a hash of the code.
     """
     code = Path(__file__).resolve().parent.parent
-    if (code / ".git").exists():  # else git would answer for a repository around this folder
+    if (code / ".git").exists():  # otherwise git would answer for a repository around this folder
         variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-        # git refuses another user's checkout, unless told that it is meant
+        # git refuses another user's checkout unless it is declared safe
         trusted = ["-c", f"safe.directory={code}", "-c", "core.fsmonitor=false"]
         command = ["git", *trusted, "-C", str(code), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
         with contextlib.suppress(OSError, subprocess.CalledProcessError):
@@ -521,30 +521,30 @@ def code_version() -> str:
 
 
 def slurm_job() -> str | None:
-    """Return the number of the job that was submitted for this very work (utils/cluster/job.sh); None elsewhere.
+    """Return the number of the job that was submitted for this run (utils/cluster/job.sh); None elsewhere.
 
-    A terminal may lie within a job too, and SLURM_JOB_ID and its like then tell of that one.
+    A terminal may run within a job too, and SLURM_JOB_ID is then the number of that one.
     """
     job = os.environ.get("REGISTER_JOB")
     return job if job and job == os.environ.get("SLURM_JOB_ID") else None
 
 
 def slurm_tasks() -> int:
-    """Return how many times srun starts this script; 1 if srun is not what starts it."""
+    """Return how many times srun starts this script; 1 if it was not srun that started it."""
     try:
         is_task = Path(f"/proc/{os.getppid()}/comm").read_text() == "slurmstepd\n"
-    except OSError:  # another user's process that is hidden, as slurmstepd is root's, or one outside of a container
+    except OSError:  # slurmstepd is another user's process, which may be hidden, or is outside of a container
         is_task = True
     return int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) if is_task else 1
 
 
 def run_script(main: Callable[[], int]) -> NoReturn:
-    """Run a script's main and leave with its exit code; the only place where errors of use are caught.
+    """Run a script's main and exit with its code; the only place that catches errors of use.
 
-    A RunError, and a disk that can't be written to, become one line and exit code 1, Ctrl-C one line and 130. A bug
-    keeps its traceback. What a terminal's encoding lacks is printed as an escape.
+    A RunError or a disk that can't be written to becomes one line and exit code 1, Ctrl-C one line and 130. A bug keeps
+    its traceback. Characters that the terminal can't encode are printed as escapes.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):  # standard error does so by itself
+    if isinstance(sys.stdout, io.TextIOWrapper):  # standard error does this by itself
         sys.stdout.reconfigure(errors="backslashreplace")
     rank = int(os.environ.get("RANK", 0))
     logging.basicConfig(
@@ -557,26 +557,26 @@ def run_script(main: Callable[[], int]) -> NoReturn:
         try:
             code = main()
         finally:
-            sys.stdout.flush()  # here, where a reader who has gone can be told from a fault
+            sys.stdout.flush()  # here, where a closed pipe can be told from an error
         sys.exit(code)
     except KeyboardInterrupt:
-        print(f"{script}: interrupted; what is done is kept", file=sys.stderr, flush=True)
+        print(f"{script}: interrupted; finished work is kept", file=sys.stderr, flush=True)
         os._exit(130)
     except RunError as error:
         sys.exit(f"{script}: {one_line(str(error))}")
-    except BrokenPipeError:  # whoever read what is printed has seen enough, as head does
+    except BrokenPipeError:  # the reader has closed the pipe, as head does
         os._exit(141)
     except OSError as error:
         fault = fault_of_file(error)
-        if error.filename is None and error.errno in DISK_FAULTS:  # every file that is written has a name
+        if error.filename is None and error.errno in DISK_FAULTS:  # an error about a file names it
             print(f"{script}: can't print: {error.strerror}", file=sys.stderr, flush=True)
-            os._exit(1)  # Python would try again at its end
+            os._exit(1)  # otherwise Python would try again on exit
         if fault is None:
             raise
         sys.exit(f"{script}: {one_line(str(fault))}")
 
 
 def to_one_line(entry: logging.LogRecord) -> bool:
-    """Let what is logged be one line; for a handler's addFilter."""
-    entry.msg, entry.args = one_line(entry.getMessage()), None  # a traceback keeps its lines
+    """Make a log entry one line; for the addFilter of a handler."""
+    entry.msg, entry.args = one_line(entry.getMessage()), None  # tracebacks keep their lines
     return True

@@ -1,18 +1,18 @@
 """Matrices of training languages x evaluation languages (TVE), and how text, CSV, Markdown and LaTeX show them.
 
 A matrix is one subfolder, model and metric. Its rows are the training languages (single ones, then several, then the
-mixed corpus) and a baseline that always predicts the most frequent register; its columns are evaluation languages and,
-where there is one, the mean over the languages that every row has and none was trained on. All cells are rows of one
-DataFrame, and every figure, table and page prints the same texts from it:
+distr) and a baseline that always predicts the most frequent register; its columns are evaluation languages and, if
+there is one, the mean over the languages that every row has and none was trained on. All cells are rows of one
+DataFrame, and every figure, table and page takes its texts from it:
 
     row, column, kind      "cell", "baseline" or "mean"; row and column are labels
-    score, low, high, sd   in [0, 1], over the seeds if there are several; nan: there is none
-    n                      seeds that the score is the mean of; expected: how many there are elsewhere
-    mark                   † not comparable, ↓ no better than the baseline, ° never predicts a register averaged over
-    best                   "best" of its column, "tied": not distinguishable from it
-    own                    it was trained on this language
-    text                   the lines that are shown
-    rows                   the evaluations behind it, a list of tuples: those that can be compared if any can
+    score, low, high, sd   in [0, 1], over the seeds if there are several; nan: not defined
+    n                      number of seeds behind the score; expected: the number behind the others
+    mark                   † not comparable, ↓ no better than the baseline, ° never predicts one of the registers
+    best                   "best" in its column, or "tied": not distinguishable from the best
+    own                    whether the model was trained on this language
+    text                   the lines displayed
+    rows                   the evaluations behind it, a list of tuples: the comparable ones if there are any
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -27,7 +27,7 @@ from utils.corpus_load import DISTR
 from utils.labels import METRICS, label, markdown, markdown_rows, no_formula, number, test_of, word
 
 MARKS = "†↓°"
-MEAN, BASELINE = "(mean)", "(baseline)"  # labels that no language has
+MEAN, BASELINE = "(mean)", "(baseline)"  # no language is called so
 
 
 class Matrix(NamedTuple):
@@ -51,7 +51,7 @@ class Matrix(NamedTuple):
 
 
 def make_matrices(frame: pd.DataFrame, metric_names: Sequence[str], n_seeds: int, lang: str) -> list[Matrix]:
-    """Return the matrices, by subfolder and model, then metric; lang: of their texts, en or fr."""
+    """Return the matrices, by subfolder and model, then metric; lang: the language of their texts, en or fr."""
     found = []
     for (subfolder, model), of_model in frame.groupby(["subfolder", "model"], sort=False):
         rows, columns = list(dict.fromkeys(of_model["training"])), sorted(set(of_model["eval_lang"]))
@@ -65,8 +65,8 @@ def make_matrices(frame: pd.DataFrame, metric_names: Sequence[str], n_seeds: int
             ]
             _mark_bests(cells, metric)
 
-            # the mean over the languages that every row but distr has a score on, and that none was trained on; a row
-            # that can't be compared on most of its languages has no mean, and takes no language from the others
+            # the mean is over the languages on which every row except distr has a score, and none was trained; a row
+            # that is not comparable on most of its languages has no mean, and does not limit that of the others
             pure = [[c for c in cells if c["row"] == row and DISTR not in c["rows"][0].train_langs] for row in rows]
             pure = [of_row for of_row in pure if of_row]
             common = [
@@ -83,7 +83,7 @@ def make_matrices(frame: pd.DataFrame, metric_names: Sequence[str], n_seeds: int
             heads, gold = {}, {}
             for column in columns:
                 of_column = [one for (_, lang_), of_cell in of_cells.items() if lang_ == column for one in of_cell]
-                usual = comparable(of_column)[0]  # it stands for the column's texts
+                usual = comparable(of_column)[0]  # represents the texts of the column
                 score = metrics.all_metrics(majority_baseline(usual.counts))[metric]
                 cells.append(
                     {"row": BASELINE, "column": column, "kind": "baseline", "score": np.nan if score is None else score}
@@ -103,14 +103,14 @@ def make_matrices(frame: pd.DataFrame, metric_names: Sequence[str], n_seeds: int
 
 
 def majority_baseline(counts: np.ndarray) -> np.ndarray:
-    """Return the counts of a classifier that predicts the test set's most frequent gold register for every text."""
+    """Return the counts of a classifier that always predicts the most frequent gold register of the test set."""
     baseline, gold = np.zeros_like(counts), counts.sum(axis=1)
     baseline[:, gold.argmax()] = gold
     return baseline
 
 
 def comparable(rows: Sequence[Any]) -> list[Any]:
-    """Return the evaluations that can be compared with the others of their matrix, or all if none of them can."""
+    """Return the evaluations that are comparable with most of their matrix, or all if none is."""
     return [row for row in rows if not row.not_comparable] or list(rows)
 
 
@@ -143,7 +143,7 @@ def _cell(rows: list[Any], metric: str) -> dict:
 
 
 def _mean(rows: list[Any], zero_shot: list[str], metric: str) -> dict | None:
-    """Return a row's mean over the languages: score and interval over the n seeds that have all of them, if any do."""
+    """Return the mean of a row over the languages, and its interval, from the n seeds that have all; None if none."""
     of_seeds: dict[Path, list[Any]] = {}
     for row in sorted(rows, key=lambda row: row.Index):
         if row.eval_lang in zero_shot and not row.not_comparable and not np.isnan(row.score):
@@ -158,7 +158,7 @@ def _mean(rows: list[Any], zero_shot: list[str], metric: str) -> dict | None:
 
 
 def _mark_bests(cells: list[dict], metric: str) -> None:
-    """Set "best" of each column's best cell, and "tied" of those not distinguishable from it."""
+    """Mark the best cell of each column as "best", and those not distinguishable from it as "tied"."""
     of_columns: dict[str, list[dict]] = {}
     for cell in cells:
         if cell["is_comparable"]:
@@ -167,16 +167,15 @@ def _mark_bests(cells: list[dict], metric: str) -> None:
         best = max(column, key=lambda cell: cell["score"])
         for cell in column:
             compared = None if cell is best else results.compare(best["rows"], cell["rows"], metric)
-            if len(column) > 1 and (cell is best or not told_apart(compared, best, cell, len(column) - 1)):
+            if len(column) > 1 and (cell is best or not differ(compared, best, cell, len(column) - 1)):
                 cell["best"] = "best" if cell is best else "tied"
 
 
-def told_apart(compared: dict[str, float] | None, a: Any, b: Any, n_comparisons: int) -> bool:
+def differ(compared: dict[str, float] | None, a: Any, b: Any, n_comparisons: int) -> bool:
     """Tell whether two cells of a column differ by more than chance; n_comparisons: rows of the column, less one.
 
-    compared: what results.compare says of them. p times their number must be below 0.05 (Bonferroni): so the row that
-    is really best is among those marked in at least 95 of 100 columns, whichever looks best. Without predictions, only
-    if their intervals don't touch.
+    compared: from results.compare. p times n_comparisons must be below 0.05 (Bonferroni), so that the best row is among
+    those marked in at least 95 of 100 columns. Without predictions, the intervals must not overlap.
     """
     if compared is None:
         return bool(b["high"] < a["low"] or a["high"] < b["low"])
@@ -187,7 +186,7 @@ def told_apart(compared: dict[str, float] | None, a: Any, b: Any, n_comparisons:
 
 
 def _lines(cell: dict, lang: str) -> tuple[str, ...]:
-    """Return the lines of a cell: score x 100 ± standard deviation, interval, seeds where some are missing."""
+    """Return the lines of a cell: score x 100 ± standard deviation, interval, and seeds if some are missing."""
     mark = f" {cell['mark']}" if cell["mark"] else ""
     if np.isnan(cell["score"]):
         return (word("too few texts", lang) + mark,)
@@ -210,7 +209,7 @@ def row_label(row: str, lang: str) -> str:
     return word("baseline", lang) if row == BASELINE else row
 
 
-LEGENDS = {  # medium -> how it shows a training language, and the best of a column
+LEGENDS = {  # medium -> how it marks a training language, and the best of a column
     "figure": ("own figure", "best figure"),
     "table": ("own text", "best figure"),
     "terminal": ("own text", "best text"),
@@ -218,7 +217,7 @@ LEGENDS = {  # medium -> how it shows a training language, and the best of a col
 
 
 def tests_of_bests(matrices: Sequence[Matrix], lang: str) -> str:
-    """Return the names of the tests by which the best scores were compared with the others; "" if none was."""
+    """Return the names of the tests that compared the best scores with the others; "" if there were none."""
     pairs = [
         (matrix.metric, int(best), int(n))
         for matrix in matrices
@@ -232,7 +231,7 @@ def tests_of_bests(matrices: Sequence[Matrix], lang: str) -> str:
 
 
 def legend(matrices: Sequence[Matrix], lang: str, medium: str) -> list[str]:
-    """Return what stands below matrices: what a cell shows, and its marks; medium: one of LEGENDS."""
+    """Return the lines below matrices: what a cell shows, and its marks; medium: one of LEGENDS."""
     own, best = LEGENDS[medium]
     seeds = matrices[0].n_seeds
     cells = pd.concat([matrix.cells for matrix in matrices])
@@ -247,7 +246,7 @@ def legend(matrices: Sequence[Matrix], lang: str, medium: str) -> list[str]:
 
 
 def notes(matrix: Matrix, lang: str) -> list[str]:
-    """Return what is said of one matrix alone: registers of few texts, languages of the mean."""
+    """Return the notes on a single matrix: registers with few texts, languages of the mean."""
     found, is_ten = [], matrix.metric == "macro_f1_10"
     few = [
         f"{column} " + " ".join(f"{register} ({n})" for register, n in rare.items())
@@ -266,7 +265,7 @@ def notes(matrix: Matrix, lang: str) -> list[str]:
 
 
 def _wide(matrix: Matrix, texts: list[str], lang: str) -> pd.DataFrame:
-    """Return the matrix with these texts of its cells, one row per training and the baseline's, named as displayed."""
+    """Return the matrix as a table with these texts, one row per training and the baseline, labelled for display."""
     wide = matrix.cells.assign(shown=texts).pivot(index="row", columns="column", values="shown").fillna("")
     wide = wide.reindex(index=[*matrix.rows, BASELINE], columns=[*matrix.columns, *[MEAN] * bool(matrix.zero_shot)])
     return wide.rename(index={BASELINE: word("baseline", lang)}, columns={MEAN: word("zero-shot mean", lang)})
@@ -275,7 +274,7 @@ def _wide(matrix: Matrix, texts: list[str], lang: str) -> pd.DataFrame:
 def _escaped(
     matrix: Matrix, lang: str, show: dict[str, str], escape: Callable[[str], str]
 ) -> tuple[str, pd.DataFrame, list[str]]:
-    """Return title, table and lines below it, escaped; show: how a best score, and an own language, look."""
+    """Return title, table and lines below it, escaped; show: formats of a best score and of a training language."""
     shown = []
     for lines, best, own in matrix.cells[["text", "best", "own"]].itertuples(index=False):
         first, *more = lines
@@ -289,7 +288,7 @@ def _escaped(
 
 
 def markdown_table(matrices: Sequence[Matrix], lang: str) -> str:
-    """Return tve.md: a table per matrix; best score of a column in bold, those not distinguishable underlined."""
+    """Return tve.md: a table per matrix; the best score of a column is bold, those not distinguishable underlined."""
     parts, show = [], {"": "{}", "best": "**{}**", "tied": "<u>{}</u>", "own": r" \*"}
     for matrix in matrices:
         title, wide, below = _escaped(matrix, lang, show, markdown)
@@ -299,7 +298,7 @@ def markdown_table(matrices: Sequence[Matrix], lang: str) -> str:
 
 
 def latex_table(matrices: Sequence[Matrix], lang: str) -> str:
-    """Return tve.tex: a booktabs table per matrix, to be pasted."""
+    """Return tve.tex: a booktabs table per matrix."""
     parts = ["% needs \\usepackage{booktabs}\n"]
     show = {"": "{}", "best": r"\textbf{{{}}}", "tied": r"\underline{{{}}}", "own": r"\rlap{*}"}
     for matrix in matrices:
@@ -312,7 +311,7 @@ def latex_table(matrices: Sequence[Matrix], lang: str) -> str:
 
 
 def terminal_table(matrices: Sequence[Matrix], lang: str) -> str:
-    """Return the matrices as text for a terminal: scores alone, with their marks."""
+    """Return the matrices as text for a terminal: only scores, with their marks."""
     parts, marks = [], {"best": "^", "tied": "~", "": ""}
     for matrix in matrices:
         texts = [
@@ -331,7 +330,7 @@ def terminal_table(matrices: Sequence[Matrix], lang: str) -> str:
 
 
 def tex(text: str) -> str:
-    """Return a text that LaTeX shows as it is."""
+    """Return a text escaped for LaTeX."""
     special = {
         "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
         ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}", "×": r"$\times$", "±": r"$\pm$",
@@ -350,10 +349,10 @@ REGISTER_SCORES = [
 
 
 def scores_csv(frame: pd.DataFrame) -> str:
-    """Return tve.csv: one row per run and language, every metric with its interval, in [0, 1]; empty: there is none.
+    """Return tve.csv: one row per run and language, every metric with its interval in [0, 1], empty if not defined.
 
-    registers_10: those that macro_f1_10 is averaged over. not_comparable: in what the evaluation differs from the
-    others of its matrix. signature: what decides the scores.
+    registers_10: those that macro_f1_10 is averaged over. not_comparable: how the evaluation differs from most of its
+    matrix. signature: what the scores depend on.
     """
     rows = results.evaluations(frame)
     table = pd.DataFrame([_named(row) for row in rows.itertuples()], rows.index)
@@ -373,12 +372,12 @@ def scores_csv(frame: pd.DataFrame) -> str:
 
 
 def registers_csv(frame: pd.DataFrame) -> str:
-    """Return per_register.csv: one row per run, language and register; a score that is not defined is empty."""
+    """Return per_register.csv: one row per run, language and register; scores that are not defined are empty."""
     return _csv(register_scores(results.evaluations(frame).itertuples()))
 
 
 def register_scores(rows: Iterable[Any]) -> pd.DataFrame:
-    """Return a row per evaluation and register: their names, precision, recall, F1 and their intervals, support."""
+    """Return a row per evaluation and register: names, precision, recall, F1, their intervals, support."""
     parts: dict[str, list[Any]] = {name: [] for name in (*NAMES, "register", *REGISTER_SCORES)}
     for row in rows:
         values = metrics.register_scores(row.counts) | {"register": row.registers}

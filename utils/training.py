@@ -1,12 +1,12 @@
-"""Fine-tune with transformers.Trainer, and the few pieces it lacks for a training that may be interrupted at any time.
+"""Fine-tune with transformers.Trainer, and what it lacks for a training that may be interrupted at any time.
 
-order         of the texts, a function of seed and epoch alone
+order         the order of the texts depends on seed and epoch only
 step          a batch is computed in parts of similar length: the same update with less padding
-loss          summed over the texts, divided by the number of texts of the whole effective batch: the same however the
-              batch is cut by accumulation or over GPUs
-interruption  on SIGTERM, SIGUSR2, SIGHUP or Ctrl-C, a checkpoint after the step that is being computed
-checkpoints   count once they are flushed to disk and their hashes are written beside them; the newest one that is
-              complete is gone on from
+loss          a sum over the texts, divided by the number of texts in the whole effective batch: it stays the same
+              however the batch is divided by accumulation or over GPUs
+interruption  on SIGTERM, SIGUSR2, SIGHUP or Ctrl-C, the current step is finished and a checkpoint saved
+checkpoints   are complete once they are flushed to disk and their hashes are written beside them; training resumes
+              from the newest complete one
 """
 
 import argparse
@@ -38,7 +38,7 @@ from utils.model import Classifier, batches_of_similar_length, describe_device, 
 from utils.model import tokens_at_once as most_tokens
 from utils.runs import Run, RunError
 
-OPTIMISER: dict[str, Any] = {  # what no option changes; run.json has it
+OPTIMISER: dict[str, Any] = {  # settings that no option changes; run.json records them
     "optim": "adamw_torch_fused",
     "adam_beta1": 0.9,
     "adam_beta2": 0.999,
@@ -48,11 +48,11 @@ OPTIMISER: dict[str, Any] = {  # what no option changes; run.json has it
     "lr_scheduler_type": "linear",
 }
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2, signal.SIGHUP)
-IGNORED = -100  # the label of a text that is not counted: cross_entropy's ignore_index, and Trainer's
-CHECKED = 50  # steps after which the loss is looked at, which a GPU is waited for
+IGNORED = -100  # the label of a text that does not count, for cross_entropy and Trainer
+CHECKED = 50  # steps between two checks of the loss, since each waits for the GPU
 LOG_SECONDS = 60  # between two progress lines
-BUSY = 0.7  # CPU time over wall time of a step's leading thread, below which the machine computes for others too
-FEWEST_TEXTS = 75  # of what is learnt between two validations: else saving takes most of the time
+BUSY = 0.7  # if the main thread computes for less than this share of the time, other programs keep the CPU busy
+FEWEST_TEXTS = 75  # trained on between two validations: with fewer, saving would take most of the time
 CHECKPOINT = re.compile(r"checkpoint-(0|[1-9]\d{0,15})")
 PARTS = {"config.json", "model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json"}
 
@@ -63,12 +63,12 @@ log = logging.getLogger(__name__)
 
 
 class ShuffledSampler(torch.utils.data.Sampler):
-    """Yield the texts' indices in a new order each epoch, a function of seed and epoch alone.
+    """Yield the indices of the texts in a new order each epoch, which depends on seed and epoch only.
 
-    Every text comes once per epoch, drawn at random: of texts of similar length many are of one register. batch_size is
-    the effective one, over all processes and accumulation steps, so that the texts of one update do not depend on how
-    it is cut. multiple: what the number of indices must be a multiple of; index len(lengths), that of a text which does
-    not count, fills it up.
+    Every text comes once per epoch. The order ignores length, since texts of similar length often share a register.
+    batch_size is the effective one, over all processes and accumulation steps, so that the texts of an update do not
+    depend on how it is divided. The number of indices is a multiple of multiple; it is filled up with the index
+    len(lengths), which stands for a text that does not count.
     """
 
     def __init__(self, lengths: np.ndarray, batch_size: int, seed: int, multiple: int = 1) -> None:
@@ -81,7 +81,7 @@ class ShuffledSampler(torch.utils.data.Sampler):
 
     def __iter__(self) -> Iterator[int]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.lengths))
-        # the longest text within the first batch: memory that is too small for it shows at once, not hours later
+        # the longest text is in the first batch: if memory is too small for it, that shows at once, not hours later
         size = self.batch_size
         longest = int(np.argmax(self.lengths[order])) // size * size
         order = np.concatenate([order[longest : longest + size], order[:longest], order[longest + size :]])
@@ -89,15 +89,15 @@ class ShuffledSampler(torch.utils.data.Sampler):
 
 
 def with_filling(texts: Dataset) -> Dataset:
-    """Return the texts and, last, one that does not count: accelerate would fill the last batch with real ones."""
-    ids = texts[0]["input_ids"].tolist()[:16]  # a process may have nothing else, and CANINE needs four
+    """Return the texts, then one that does not count: accelerate would fill the last batch with real ones."""
+    ids = texts[0]["input_ids"].tolist()[:16]  # a process may get no other text, and CANINE needs four tokens
     filling = {"input_ids": [ids], "labels": [IGNORED], "length": [len(ids)], "over": [False]}
     last = Dataset.from_dict(filling, features=texts.features).with_format("torch")
     return concatenate_datasets([texts, last])
 
 
 class RegisterTrainer(Trainer):
-    """Trainer that draws its training batches from the sampler given, and computes each in parts of similar length."""
+    """A Trainer that takes its training batches from train_sampler and computes each in parts of similar length."""
 
     def __init__(self, *args: Any, train_sampler: ShuffledSampler, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -110,16 +110,18 @@ class RegisterTrainer(Trainer):
         *others, last = parts_of_similar_length(inputs, most_tokens())
         loss = torch.zeros((), device=self.args.device)
         for part in others:
-            with self.accelerator.no_sync(model):  # processes exchange gradients once, however many parts they have
+            with self.accelerator.no_sync(
+                model
+            ):  # processes exchange gradients once per batch, whatever their number of parts
                 loss += super().training_step(model, part, num_items_in_batch)
         return loss + super().training_step(model, last, num_items_in_batch)
 
 
 def parts_of_similar_length(batch: dict[str, torch.Tensor], n_tokens: int) -> list[dict[str, torch.Tensor]]:
-    """Cut a batch into parts, longest texts first, without the columns that are padding in the whole part.
+    """Divide a batch into parts, longest texts first, each without the columns that are padding in all its texts.
 
-    batch: tensors of shape (texts, tokens), attention_mask among them, or (texts,). A part is padded to n_tokens in
-    all at most, or has a single text.
+    batch: tensors of shape (texts, tokens), attention_mask among them, or (texts,). With its padding, a part has at
+    most n_tokens tokens, or is a single text.
     """
     mask = batch["attention_mask"]
     if mask.numel() <= n_tokens:
@@ -135,11 +137,11 @@ def parts_of_similar_length(batch: dict[str, torch.Tensor], n_tokens: int) -> li
 
 
 def class_weights(labels: np.ndarray, n_registers: int) -> torch.Tensor:
-    """Return a weight per register, inverse to its share of the texts; their mean over the texts is 1.
+    """Return a weight per register, inverse to its share of the texts, with a mean of 1 over the texts.
 
-    A register without texts weighs 0.
+    A register without texts has weight 0.
     """
-    from sklearn.utils.class_weight import compute_class_weight  # a second that a training without weights does without
+    from sklearn.utils.class_weight import compute_class_weight  # takes a second, and only --balanced needs it
 
     present = np.unique(labels)
     weights = torch.zeros(n_registers)
@@ -148,7 +150,7 @@ def class_weights(labels: np.ndarray, n_registers: int) -> torch.Tensor:
 
 
 def check_finite(what: str, number: float) -> None:
-    """RunError if a loss is no finite number: nothing more will be learnt, and it must not be written or counted."""
+    """RunError if a loss is not a finite number: the model can't learn any more, and it must not be recorded."""
     if not math.isfinite(number):
         raise RunError(
             f"the {what} loss is {number}; train again (--overwrite) with a lower --learning-rate, or with --precision "
@@ -157,10 +159,10 @@ def check_finite(what: str, number: float) -> None:
 
 
 def validation_metrics(prediction: Any, weights: torch.Tensor | None = None) -> dict[str, Any]:
-    """Score Trainer's predictions (logits and label ids of the validation texts); confusion: the counts.
+    """Return the scores of Trainer's predictions for the validation texts (logits and label ids), and the confusion.
 
-    mean_loss is the mean over the texts, weighted as in the training; Trainer's own is a mean over batches. weights:
-    per register, or None.
+    mean_loss is the mean over the texts, weighted as in training; Trainer's own loss is a mean over batches. weights:
+    one per register, or None.
     """
     logits, gold = (torch.from_numpy(array) for array in prediction)
     check_finite("validation", logits.double().sum().item())
@@ -171,33 +173,33 @@ def validation_metrics(prediction: Any, weights: torch.Tensor | None = None) -> 
 
 
 class Recorder(TrainerCallback):
-    """Record each validated epoch, make its checkpoint one that counts, and end where a signal asks for it.
+    """Record each validated epoch, complete its checkpoint, and stop when a signal asks for it.
 
-    Written in train.json, one record per validated epoch:
+    Writes train.json, one record per validated epoch:
         epoch          from 1
-        loss           mean over the training texts since the record before, each at the moment it was learnt from
-        learning_rate  at the epoch's end
+        loss           mean over the training texts since the last record, each when the model learnt from it
+        learning_rate  at the end of the epoch
         validation     loss, micro_f1, macro_f1, precision, recall; confusion: counts, rows gold, columns predicted
-        seconds, texts_per_second, tokens_per_second   of training since the record before, validation not counted
+        seconds, texts_per_second, tokens_per_second   of training since the last record, without validation
         validation_seconds
 
-    What has been gathered for a record travels in the checkpoint's log_history, so that an epoch in two pieces is
-    recorded like one in one piece.
+    Sums for a record that is not complete are kept in the checkpoint's log_history, so that an interrupted epoch is
+    recorded like any other.
     """
 
     def __init__(self, run: Run, sampler: ShuffledSampler, args: argparse.Namespace) -> None:
         self.run, self.sampler, self.args = run, sampler, args
-        self.received: int | None = None  # the signal that asked for an end
+        self.received: int | None = None  # the signal that asked to stop
         self.interrupted = False
         self.learnt = torch.zeros(2, dtype=torch.float64)  # since the last record: sum of losses, number of texts
 
     def receive(self, number: int, frame: Any) -> None:
         self.received = number
-        os.write(2, f"{signal.Signals(number).name}: stopping after this step, with a checkpoint\n".encode())
+        os.write(2, f"{signal.Signals(number).name}: saving a checkpoint after this step, then stopping\n".encode())
 
     def end_is_asked_for(self, args: Arguments) -> bool:
-        """Tell whether this process, or another one of the training, was told to end."""
-        if args.world_size > 1:  # torchrun may tell one process only
+        """Tell whether this process, or another one of the same training, was asked to stop."""
+        if args.world_size > 1:  # the signal may reach only one of them
             received = torch.tensor(self.received or 0, device=args.device)
             torch.distributed.all_reduce(received, torch.distributed.ReduceOp.MAX)
             self.received = int(received) or None
@@ -206,7 +208,7 @@ class Recorder(TrainerCallback):
     def loss(
         self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None, weights: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Return cross-entropy, summed, over the number of texts in the effective batch. weights: per register."""
+        """Return the sum of cross-entropies over the number of texts in the effective batch. weights: per register."""
         weight = None if weights is None else weights.to(labels.device)
         total = torch.nn.functional.cross_entropy(outputs.logits.float(), labels, weight=weight, reduction="sum")
         if torch.is_grad_enabled():
@@ -214,7 +216,10 @@ class Recorder(TrainerCallback):
         return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
 
     def on_train_begin(self, args: Arguments, state: TrainerState, control: Any, **_: Any) -> None:
-        state.eval_steps, state.save_steps = int(args.eval_steps or 0), int(args.save_steps)  # not the checkpoint's
+        state.eval_steps, state.save_steps = (
+            int(args.eval_steps or 0),
+            int(args.save_steps),
+        )  # not those of the checkpoint
         self.learnt, self.began = self.learnt.to(args.device), time.monotonic()
         self.first = self.texts_seen(state)
         self.started = self.reported = time.monotonic()
@@ -235,7 +240,7 @@ class Recorder(TrainerCallback):
         if state.global_step % CHECKED == 0:
             check_finite("training", float(self.learnt[0]))
         self.report_progress(args, state)
-        if control.should_evaluate:  # and saved: if an end is asked for, on_save sees to it
+        if control.should_evaluate:  # and save: on_save then stops if a signal has asked for it
             loss_sum, n_texts = self.learnt_by_all(args)
             self.validation_began = time.monotonic()
             seconds = self.validation_began - self.began
@@ -253,7 +258,7 @@ class Recorder(TrainerCallback):
             control.should_save = control.should_training_stop = True
 
     def report_progress(self, args: Arguments, state: TrainerState) -> None:
-        """Log now and then how many texts were shown, and whether other programs keep this one waiting."""
+        """Log once in a while how many texts the model has seen, and whether other programs slow it down."""
         now = time.monotonic()
         self.computed += time.thread_time() - self.step_began[0]
         self.passed += now - self.step_began[1]
@@ -262,9 +267,9 @@ class Recorder(TrainerCallback):
         seen, n_texts = self.texts_seen(state), self.args.num_epochs * len(self.sampler)
         minutes = (n_texts - seen) * (now - self.started) / (seen - self.first) / 60
         share = self.computed / self.passed
-        busy = f"; this machine is busy: the training computes in {share:.0%} of the time" if share < BUSY else ""
+        busy = f"; other programs keep the CPU busy: training runs {share:.0%} of the time" if share < BUSY else ""
         log.info(
-            f"{seen} of at most {n_texts} texts shown to the model, {minutes:.0f} min to go at most"
+            f"{seen} of at most {n_texts} texts seen by the model, at most {minutes:.0f} min left"
             f"{busy if args.use_cpu else ''}"
         )
         self.reported, self.computed, self.passed = now, 0.0, 0.0
@@ -280,7 +285,7 @@ class Recorder(TrainerCallback):
 
     def on_save(self, args: Arguments, state: TrainerState, control: Any, **_: Any) -> None:
         if args.world_size > 1:
-            torch.distributed.barrier()  # the other processes' random states lie in the checkpoint too
+            torch.distributed.barrier()  # the checkpoint also holds the random states of the other processes
         if state.is_world_process_zero:
             complete(self.run.checkpoints / f"checkpoint-{state.global_step}")
             runs.write_json(self.run.outputs / "train.json", epoch_records(state))
@@ -311,10 +316,10 @@ def train(
     args: argparse.Namespace,
     resume_from: Path | None,
 ) -> int | None:
-    """Train until all epochs are done, patience ends, or a signal comes; checkpoints lie in run.checkpoints.
+    """Train until all epochs are done, patience is exhausted, or a signal asks to stop; checkpoints: run.checkpoints.
 
-    args: finetune.py's arguments. Goes on from resume_from if given. Returns the number of the signal that ended it, or
-    None if the training is over.
+    args: the arguments of finetune.py. resume_from: the checkpoint to resume from, or None. Returns the number of the
+    signal that stopped it; None: the training is over.
     """
     model, tokenizer, precision = loaded
     on_gpu, world_size = torch.cuda.is_available(), int(os.environ.get("WORLD_SIZE", 1))
@@ -322,9 +327,11 @@ def train(
         np.asarray(train_set["length"]),
         args.batch_size * args.gradient_accumulation * world_size,
         args.seed,
-        multiple=args.batch_size * world_size if world_size > 1 else 1,  # one process may have a last, smaller batch
+        multiple=args.batch_size * world_size
+        if world_size > 1
+        else 1,  # a single process may have a smaller last batch
     )
-    # each epoch is validated and saved, or, of very few texts, the first that completes FEWEST_TEXTS, or one in ten
+    # every epoch is validated and saved; with very few texts, only each time FEWEST_TEXTS are reached, or one in ten
     epochs = min(math.ceil(args.num_epochs / 10), math.ceil(FEWEST_TEXTS / len(train_set)))
     steps = epochs * math.ceil(len(sampler) / sampler.batch_size)
     arguments = Arguments(
@@ -344,12 +351,12 @@ def train(
         eval_steps=steps,
         save_strategy="steps",
         save_steps=steps,
-        save_total_limit=2,  # the best and the last; with 1, the one just written for a signal would go
+        save_total_limit=2,  # the best and the last; with 1, the one just saved for a signal would be removed
         metric_for_best_model="mean_loss",
         greater_is_better=False,
-        logging_strategy="no",  # the Recorder records each epoch exactly
-        logging_nan_inf_filter=False,  # it would wait for the GPU at every step
-        dataloader_num_workers=0,  # workers would be killed by the signal before a checkpoint is written
+        logging_strategy="no",  # the Recorder keeps exact records
+        logging_nan_inf_filter=False,  # would wait for the GPU at every step
+        dataloader_num_workers=0,  # the signal would kill workers before a checkpoint is saved
         dataloader_pin_memory=on_gpu,
         ddp_backend="gloo" if torch.distributed.is_initialized() and not on_gpu else None,
         ddp_find_unused_parameters=False,
@@ -365,28 +372,28 @@ def train(
         optimizers=(optimiser(parameter_groups(model, args.learning_rate, args.head_rate), **options), None),
         args=arguments,
         train_dataset=with_filling(train_set) if sampler.n_filling else train_set,
-        eval_dataset=validation_set.select(np.argsort(-np.asarray(validation_set["length"]))),  # little padding
+        eval_dataset=validation_set.select(np.argsort(-np.asarray(validation_set["length"]))),  # for little padding
         data_collator=DataCollatorWithPadding(tokenizer, pad_to_multiple_of=8 if on_gpu else None),
         processing_class=tokenizer,
         compute_metrics=partial(validation_metrics, weights=weights),
-        # what some models give besides the logits, as hidden states, is large
+        # some models also return hidden states, which are large
         preprocess_logits_for_metrics=lambda logits, labels: logits[0] if isinstance(logits, tuple) else logits,
         compute_loss_func=partial(recorder.loss, weights=weights),
         callbacks=[recorder],
         train_sampler=sampler,
     )
     trainer.remove_callback(PrinterCallback)
-    assert trainer.accelerator.mixed_precision == {"fp32": "no"}.get(precision, precision)  # what run.json will say
+    assert trainer.accelerator.mixed_precision == {"fp32": "no"}.get(precision, precision)  # as run.json will say
 
-    heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]  # nohup ignores SIGHUP
-    earlier = {number: signal.signal(number, recorder.receive) for number in heeded}
+    handled = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]  # nohup ignores SIGHUP
+    earlier = {number: signal.signal(number, recorder.receive) for number in handled}
     try:
         trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     except (OSError, RuntimeError, SafetensorError) as error:
         fault = runs.disk_fault(run.checkpoints / "checkpoint", error)
         if fault is None:
             raise
-        for folder in run.checkpoints.glob("checkpoint-*"):  # pieces would fill the disk further
+        for folder in run.checkpoints.glob("checkpoint-*"):  # incomplete ones would keep the disk full
             if not (folder / "hashes.json").is_file():
                 shutil.rmtree(folder, ignore_errors=True)
         raise fault from error
@@ -397,20 +404,20 @@ def train(
 
 
 def check_room(run: Run, model: PreTrainedModel, num_epochs: int) -> None:
-    """RunError if the disk has no room for this training, whose checkpoints would not fit, hours from now.
+    """RunError if the disk has no room for the checkpoints and the model of this training.
 
-    The best checkpoint, the last and the one that is being written are there at once; then the model. A user's quota
-    can't be seen: that ends at the write that does not fit.
+    The best checkpoint, the last one and the one being written exist at the same time. A user's quota can't be seen:
+    training then ends with the first file that does not fit.
     """
     weights, of_adamw = 4 * model.num_parameters(), 8 * model.num_parameters(only_trainable=True)
     needed = min(num_epochs, 3) * (weights + of_adamw) + weights
-    # what is there is removed first, or counts among these checkpoints
+    # existing files are removed first, or are among these checkpoints
     there = sum(p.stat().st_size for p in [*run.checkpoints.rglob("*"), *run.models.glob("*")] if p.is_file())
     folder = next(folder for folder in (run.checkpoints, *run.checkpoints.parents) if folder.exists())
     free = shutil.disk_usage(folder).free
     if there + free < needed:
         raise RunError(
-            f"{runs.shown(run.models)}: checkpoints and model need {runs.in_bytes(needed - there)}, and "
+            f"{runs.shown(run.models)}: checkpoints and model need {runs.in_bytes(needed - there)}, but only "
             f"{runs.in_bytes(free)} are free on the disk; make room, then type the same command again"
         )
 
@@ -424,10 +431,10 @@ def steps_per_epoch(state: TrainerState) -> int:
 
 
 def is_over(state: TrainerState, args: argparse.Namespace, n_texts: int) -> bool:
-    """Tell whether all epochs are trained, or patience has ended.
+    """Tell whether all epochs are done, or patience is exhausted.
 
-    args: finetune.py's arguments; its patience is how many texts may be learnt from since the best epoch, or since the
-    end of the warm-up where that is later, and 0 any number. n_texts: those of an epoch.
+    args: the arguments of finetune.py; patience is the number of texts that the model may learn from since its best
+    epoch, or since the end of the warm-up if that is later, without getting better; 0: any number. n_texts: per epoch.
     """
     warmed_up = math.ceil(args.warmup * state.max_steps)
     waited = (state.global_step - max(state.best_global_step or 0, warmed_up)) * n_texts / steps_per_epoch(state)
@@ -435,7 +442,7 @@ def is_over(state: TrainerState, args: argparse.Namespace, n_texts: int) -> bool
 
 
 def history(state: TrainerState) -> list[Any]:
-    """Return what travels in the state from checkpoint to checkpoint: anything that JSON can hold."""
+    """Return the list that is kept in the state from checkpoint to checkpoint, of anything that JSON can hold."""
     return state.log_history
 
 
@@ -454,7 +461,7 @@ def best_checkpoint(run: Run, state: TrainerState) -> Path | None:
 
 
 def complete(folder: Path) -> None:
-    """Flush a checkpoint to disk and write its files' hashes beside them: from now on it counts."""
+    """Flush a checkpoint to disk and write the hashes of its files, which makes it complete."""
     for path in folder.iterdir():
         with open(path, "rb") as file:
             os.fsync(file.fileno())
@@ -462,7 +469,7 @@ def complete(folder: Path) -> None:
 
 
 def is_complete(folder: Path) -> bool:
-    """Tell whether a checkpoint counts and is unchanged since; RunError if it can't be read just now."""
+    """Tell whether a checkpoint is complete and unchanged; RunError if it can't be read at the moment."""
     try:
         hashes = json.loads((folder / "hashes.json").read_bytes())
         if runs.misfit(hashes, {str: str}) or not set(hashes) >= PARTS:
@@ -470,17 +477,17 @@ def is_complete(folder: Path) -> bool:
         return all(runs.sha256_of(folder / name) == sha256 for name, sha256 in hashes.items())
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, RecursionError):
         return False
-    except OSError as error:  # as from a file server that is away: what can't be read may be complete
+    except OSError as error:  # from a file server that is down, for example: the checkpoint may well be complete
         raise RunError(
-            f"{runs.shown(folder)}: can't be read just now ({error.strerror}); nothing was removed, type the same "
+            f"{runs.shown(folder)}: can't be read at the moment ({error.strerror}); nothing was removed, type the same "
             "command again later"
         ) from error
 
 
 def last_checkpoint(run: Run) -> Path | None:
-    """Return the newest checkpoint that is complete and whose best checkpoint so far is complete too.
+    """Return the newest checkpoint that is complete together with the best one so far; None if there is none.
 
-    Removes what is newer: pieces that an interruption or a fault left.
+    Removes newer ones, which an interruption or an error has left incomplete.
     """
     steps = sorted(int(match[1]) for path in run.checkpoints.glob("*") if (match := CHECKPOINT.fullmatch(path.name)))
     for folder in (run.checkpoints / f"checkpoint-{step}" for step in reversed(steps)):
@@ -488,15 +495,15 @@ def last_checkpoint(run: Run) -> Path | None:
             best = best_checkpoint(run, load_state(folder))
             if best is None or best == folder or is_complete(best):
                 return folder
-        log.warning("%s is incomplete: removed", runs.shown(folder))
+        log.warning("%s: is incomplete, and removed", runs.shown(folder))
         shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
     return None
 
 
 def to_resume(run: Run, texts_sha256: str, precision: str) -> Path | None:
-    """Return the checkpoint to go on from, if any; precision: --precision.
+    """Return the checkpoint to resume from, or None; precision: --precision.
 
-    RunError if what there is was trained on other texts, or in a precision that this device has no instructions for.
+    RunError if it was trained on other texts, or in a precision that this device does not support.
     """
     if not any(run.checkpoints.glob("checkpoint-*")):
         return None
@@ -505,25 +512,25 @@ def to_resume(run: Run, texts_sha256: str, precision: str) -> Path | None:
     checkpoint = last_checkpoint(run)
     if checkpoint and precision == "auto" and started["precision"] == "bf16" and "bf16" not in native_precisions():
         raise RunError(
-            f"{runs.shown(run.outputs)}: was started in bf16, for which {here} has no instructions; SBATCH_CONSTRAINT "
-            "chooses the kind of node, finetune.py --overwrite starts again"
+            f"{runs.shown(run.outputs)}: was started in bf16, which {here} does not support; choose other nodes "
+            "(SBATCH_CONSTRAINT), or start again with --overwrite"
         )
     if checkpoint and here not in started["devices"] and int(os.environ.get("RANK", 0)) == 0:
-        log.warning("started on %s, goes on on %s: sums are rounded otherwise", started["devices"][-1], here)
+        log.warning("started on %s, resumed on %s: sums are rounded differently", started["devices"][-1], here)
         runs.write_json(run.checkpoints / "started.json", started | {"devices": [*started["devices"], here]})
     return checkpoint
 
 
 def newest_checkpoint(run: Run) -> Path:
-    """Return the newest checkpoint that counts; last_checkpoint, or the training itself, has checked it."""
+    """Return the newest complete checkpoint; last_checkpoint, or the training itself, has checked it."""
     those = (path.parent for path in run.checkpoints.glob("checkpoint-*/hashes.json"))
     return max(those, key=lambda folder: int(folder.name.partition("-")[2]))
 
 
 def begin(run: Run, settings: dict[str, Any], texts_sha256: str, precision: str, start: dict[str, Any]) -> None:
-    """Remove what the run has, and write down what the training is that begins; one of several processes does.
+    """Remove an earlier training of the run, and record the settings of the new one; only the first process does.
 
-    start: of download_model.start_of.
+    start: from download_model.start_of.
     """
     if int(os.environ.get("RANK", 0)) == 0:
         runs.start_again(run)

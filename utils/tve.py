@@ -19,13 +19,13 @@ README, PAGE = 10.5, 30.0  # inches, about: width of a page, unless one matrix i
 WIDTH, HEIGHT = 0.66, 0.44  # inches, of a cell; wider if a text is
 GAP = 0.3  # cells between the matrix and its baseline and means
 TITLE, TEXT, SMALL = 10.5, 8, 6.2  # points
-SCALE_TOP = 1.5  # the score of the darkest colour: above 1, so that black text can be read on all cells
+SCALE_TOP = 1.5  # the score of the darkest colour: above 1, so that black text is legible on all cells
 TOO_FEW = -1.0  # stands for the score of a cell with too few texts
 
 
 def draw_matrices(matrices: list[Matrix], lang: str) -> Iterator[Figure]:
-    """Give the pages of all matrices; one that a page can't hold is drawn in parts."""
-    # all cells have one width, in which the longest text has room
+    """Yield the pages of all matrices; one that does not fit on a page is drawn in parts."""
+    # all cells are equally wide, with room for the longest text
     texts = {text for matrix in matrices for text in matrix.cells.loc[matrix.cells["score"].notna(), "text"]}
     scores, others = {text[0] for text in texts}, {line for text in texts for line in text[1:]}
     widths = [text_width(line, TEXT, "bold") for line in scores] + [text_width(line, SMALL) for line in others]
@@ -40,7 +40,7 @@ def draw_matrices(matrices: list[Matrix], lang: str) -> Iterator[Figure]:
             size = (len(part.columns) + (1 + GAP) * bool(part.zero_shot)) * cell, (len(part.rows) + 1 + GAP) * HEIGHT
             panels.append((size, partial(draw_part, part, title, cell, lang)))
 
-    # metrics beside each other as far as there is room, and whole models on a page
+    # metrics are beside each other if there is room, and a model is not divided over pages
     width, height = np.max([size for size, _ in panels], axis=0)
     n_metrics = len({matrix.metric for matrix in matrices})
     n_columns = max(n for n in range(1, n_metrics + 1) if n_metrics % n == 0 and (n == 1 or n * (width + 1.6) < README))
@@ -59,7 +59,7 @@ def part_of(matrix: Matrix, rows: list[str], columns: list[str]) -> Matrix:
 
 
 def draw_part(matrix: Matrix, title: str, cell: float, lang: str, ax: Axes) -> None:
-    """Draw a matrix, and apart from it its baseline and its zero-shot means."""
+    """Draw a matrix, and beside it, with a gap, its baseline and its zero-shot means."""
     y_of = {row: float(i) for i, row in enumerate(matrix.rows)} | {BASELINE: len(matrix.rows) + GAP}
     x_of = {column: float(j) for j, column in enumerate(matrix.columns)}
     x_of |= {MEAN: len(matrix.columns) + GAP} if matrix.zero_shot else {}
@@ -83,7 +83,7 @@ def draw_part(matrix: Matrix, title: str, cell: float, lang: str, ax: Axes) -> N
             ax.text(x, y, text, ha="center", va="center", fontsize=SMALL, color="0.3")
             continue
         first, *rest = one.text
-        # the more lines are below the score, the higher it stands
+        # the score is higher if there are lines below it
         base, weight = y + 0.1 - 0.14 * len(rest), "bold" if one.best == "best" else "normal"
         ax.text(x, base, first, ha="center", va="baseline", fontsize=TEXT, weight=weight)
         if rest:

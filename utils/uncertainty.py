@@ -1,28 +1,31 @@
 """How far a score can be trusted, and whether two models differ: intervals, several trainings, comparisons.
 
-A score estimates what this trained model would reach on very many texts like those of the test file. All texts are a
-sample, gold registers and predictions alike. A text's influence is how far the score moves if there is one more text
-like it; the variance of a score is the sum of the squared influences (the delta method for counts; Takahashi,
-Yamamoto, Kuchiba and Koyama 2022, Appl. Intell. 52).
+A score estimates what this trained model would reach on a very large number of texts like those of the test file. The
+texts are a sample, with their gold registers and predictions. The influence of a text is how far the score moves if one
+more text like it is added; the variance of a score is the sum of the squared influences (the delta method for counts;
+Takahashi, Yamamoto, Kuchiba and Koyama 2022, Appl. Intell. 52).
 
-Interval of a score: for micro_f1 Wilson's (1927, J. Am. Stat. Assoc. 22), else the delta method on the logit scale,
-with three cautions for few texts. Each gold register gets one text more, half of it right and half spread as the
-predictions are; Student's t has Satterthwaite's (1946) degrees of freedom over the gold registers; the slope of the
-logit is taken where the score would be with half a text more. The mean of three trainings or more has the texts'
-variance that they share, plus the variance between them over their number, or what the texts alone give, if it is more.
+The interval of micro_f1 is Wilson's (1927, J. Am. Stat. Assoc. 22); the others come from the delta method on the logit
+scale, with three corrections for few texts. Each gold register gets one more text, half of it right and half
+distributed like the predictions; Student's t has Satterthwaite's (1946) degrees of freedom over the gold registers; the
+slope of the logit is taken where the score would be with half a text more. The variance of the mean of three or more
+trainings is the one that they share because of the texts, plus the variance between them divided by their number; it is
+never less than the texts alone give.
 
-Comparison on the same texts: for micro_f1 of one training each, McNemar's exact test with the mid-p (Fagerland,
-Lydersen and Laake 2013, BMC Med. Res. Methodol. 13) and Tango's (1998, Stat. Med. 17) interval. Else each text's
-influence on one score less that on the other gives the variance of the difference, larger in the test by the squared
-difference over the number of texts, as in McNemar's for many texts; the interval holds the differences that this score
-test does not reject. If both models have several trainings, their scatter is added, as in Welch's test.
+Two models are compared on the same texts. For micro_f1 of one training each, the test is McNemar's exact one with the
+mid-p (Fagerland, Lydersen and Laake 2013, BMC Med. Res. Methodol. 13), and the interval Tango's (1998, Stat. Med. 17).
+Otherwise, the influence of each text on one score minus its influence on the other gives the variance of the
+difference; in the test, the squared difference over the number of texts is added to it, as in McNemar's for many texts.
+The interval contains the differences that this score test does not reject. If both models have several trainings, the
+variance between them is added, as in Welch's test.
 
 Measured by `python tests/programs/simulate_coverage.py` (2,000 simulations a line) and its modes (500, standard error
-.010). Intervals hold the truth: of macro_f1_10 in .929 to .992 of cases with 30 and 60 texts, .932 to .975 from 300 on
-(.942 to 1 if registers are hardly ever predicted: they could be), of micro_f1 in .924 to .980, of means over 3 and 5
-trainings in .922 to .980 (to 1 if nearly constant). From 100 texts on, macro_f1_10 and micro_f1 call equal models
-different: one training each in .030 to .078, three .018 to .068, three that scatter .034 to .090, three against one
-.024 to .076; less often, down to 0, with 30 texts and where few texts decide, as between nearly constant models.
+.010). Intervals cover the true value: of macro_f1_10 in .929 to .992 of cases with 30 and 60 texts, .932 to .975 from
+300 on (.942 to 1 if registers are hardly ever predicted), of micro_f1 in .924 to .980, of means over 3 and 5 trainings
+in .922 to .980 (to 1 if nearly constant). From 100 texts on, macro_f1_10 and micro_f1 declare equal models different in
+.030 to .078 of cases with one training each, .018 to .068 with three, .034 to .090 with three that vary, and .024 to
+.076 with three against one; less often, down to 0, with 30 texts and where few texts decide, as between nearly constant
+models.
 """
 
 from collections.abc import Sequence
@@ -47,7 +50,7 @@ def score_and_slopes(counts: np.ndarray, chosen: np.ndarray, metric: str) -> Arr
     """Return the metric of n matrices, shape (n,), and its derivative by each count, shape (n, registers, registers).
 
     counts: rows gold, columns predicted. chosen: the registers averaged over, shape (n, registers). nan: no score.
-    A count's derivative is also the influence of each of its texts: over all texts they sum to 0.
+    The derivative by a count is also the influence of each of its texts; all influences sum to 0.
     """
     counts = np.asarray(counts, dtype=float)
     right = np.diagonal(counts, axis1=1, axis2=2)
@@ -84,10 +87,10 @@ def wilson(right: np.ndarray, total: np.ndarray) -> Arrays:
 
 
 def intervals(counts: np.ndarray, metric: str) -> Arrays:
-    """Return the bounds of the metric's 95 % interval of many matrices, each of shape (n,).
+    """Return the bounds of the 95 % interval of the metric, for many matrices, each of shape (n,).
 
     counts: shape (n, registers, registers), rows gold, columns predicted. 0 <= low <= score <= high <= 1, and
-    low < high; nan where there are too few texts for the score or for its interval.
+    low < high; nan if there are too few texts for the score or for its interval.
     """
     gold, predicted = counts.sum(axis=2), counts.sum(axis=1)
     if metric == "micro_f1":
@@ -111,7 +114,7 @@ def _spread(counts: np.ndarray, chosen: np.ndarray, metric: str) -> tuple[np.nda
     """Return scores, scores with a little more in each gold register, variances and their degrees of freedom."""
     gold, predicted, total = counts.sum(axis=2), counts.sum(axis=1), counts.sum(axis=(1, 2))
     score, slopes = score_and_slopes(counts, chosen, metric)
-    # one text more in each gold register: half of it right, half spread as the predictions and one of each register
+    # add a text to each gold register: half of it right, half distributed like the predictions plus one per register
     usual = (predicted + 1 / counts.shape[1]) / (total[:, None] + 1)
     added = (usual[:, None, :] + np.eye(counts.shape[1])) / 2
     smoothed, nearly = (
@@ -120,7 +123,7 @@ def _spread(counts: np.ndarray, chosen: np.ndarray, metric: str) -> tuple[np.nda
     of_registers = (smoothed * slopes**2).sum(axis=2)
     centre = (smoothed * slopes).sum(axis=(1, 2)) ** 2 / np.maximum(total, 1)
     variance = np.maximum(of_registers.sum(axis=1) - centre, 0)
-    # a register of few texts counts as one of ten, or Student's t would explode
+    # a register with few texts counts as one with ten, or Student's t would explode
     unsure = (of_registers**2 / (np.maximum(gold, metrics.MIN_TEXTS) - 1)).sum(axis=1)
     freedom = np.maximum(variance**2 / np.maximum(unsure, 1e-300), 1)
     far, near = (score_and_slopes(matrices, chosen, metric)[0] for matrices in (smoothed, nearly))
@@ -139,17 +142,17 @@ def _ends(score: np.ndarray, nearby: np.ndarray, variance: np.ndarray, freedom: 
 def interval_of_mean(files: Sequence[tuple[*Arrays, np.ndarray | None]], metric: str) -> tuple[float, float]:
     """Return the 95 % interval of a score averaged over trainings, over test files, or over both.
 
-    files: of each test file the trainings' counts, shape (n_trainings, registers, registers), the gold label ids and
-    the predicted ones, shape (n_trainings, n_texts), the same trainings in the same order; None: the predictions are
-    gone, and the trainings count as erring on the same texts. The texts of different files are independent. nan for
-    two trainings, and where a file has too few texts.
+    files: for each test file, the counts of the trainings, shape (n_trainings, registers, registers), the gold label
+    ids and the predicted ones, shape (n_trainings, n_texts), with the trainings in the same order; None if predictions
+    are gone, and the trainings are then assumed to make the same errors. The texts of different files are independent.
+    nan for two trainings, and if a file has too few texts.
     """
     n_trainings, scores, nearby, of_texts, shared, unsure = len(files[0][0]), [], [], 0.0, 0.0, 0.0
     for counts, gold, predicted in files:
         score, near, variances, freedom = _spread(counts, averaged(counts.sum(axis=2), metric), metric)
         scores.append(score)
         nearby.append(near)
-        # averaging takes off what each training errs alone; the texts that _spread adds count as errors of all
+        # averaging reduces the errors that trainings make independently, but not those on the texts that _spread adds
         of_mean = common = variances.mean()
         if n_trainings > 1 and predicted is not None:
             alone = influences(gold, predicted, counts.shape[1], metric)[1].var(axis=0, ddof=1).sum()
@@ -172,10 +175,10 @@ def compare(gold: np.ndarray, a: np.ndarray, b: np.ndarray, n_registers: int, me
     """Compare two models on the same texts.
 
     gold: label ids in [0, n_registers), one per text; a, b: the predicted ones of each model's trainings, shape
-    (n_trainings, n_texts). Returns the difference of the mean scores, a's minus b's; low and high, its 95 % interval,
-    which leaves 0 out where p, two-sided, is below 0.05; trainings: whether it holds for other trainings too, or only
-    for other texts; same: whether both predict the same for every text. p, low and high are nan where there are too
-    few texts, low and high where the score can't move. Exchanging the models changes the signs and nothing else.
+    (n_trainings, n_texts). Returns the difference of the mean scores, a minus b; low and high, its 95 % interval, which
+    excludes 0 if the two-sided p is below 0.05; trainings: whether it is about other trainings too, or only about other
+    texts; same: whether both predict the same for every text. p, low and high are nan if there are too few texts, low
+    and high also if the score can't change. Exchanging the models changes only the signs.
     """
     n, n_texts, fewest_trainings = len(gold), np.bincount(gold, minlength=n_registers), min(len(a), len(b))
     (scores_a, of_a), (scores_b, of_b) = (influences(gold, ids, n_registers, metric) for ids in (a, b))
@@ -193,25 +196,25 @@ def compare(gold: np.ndarray, a: np.ndarray, b: np.ndarray, n_registers: int, me
     if metric == "micro_f1" and len(a) == len(b) == 1:
         only_a, only_b = int(((a == gold) & (b != gold)).sum()), int(((b == gold) & (a != gold)).sum())
         p, (low, high) = mcnemar(only_a, only_b), tango(only_a, only_b, n)
-        # for 4 texts against none and few other numbers, Tango's interval leaves 0 out and the exact p is above 0.05
+        # for a few numbers, as 4 texts against none, Tango's interval excludes 0 although the exact p is above 0.05
         low, high = (min(low, 0.0), max(high, 0.0)) if p >= 0.05 else (low, high)
         return result | {"low": low, "high": high, "p": p}
 
     moved = of_a.mean(axis=0) - of_b.mean(axis=0)
-    # at least what one text more would add, to which both give the same answer
+    # at least what one more text would add for which both predict the same
     variance = max(float((moved**2).sum()), (difference / n) ** 2)
-    # with unequal numbers of trainings the difference is skewed: the fewer texts decide, the less its variance says
+    # with unequal numbers of trainings, the difference is skewed, the more so the fewer texts decide
     unsure = float((moved**4).sum()) if len(a) != len(b) else 0.0
     if fewest_trainings > 1:
-        # the scatter of the trainings, less what each training errs alone: that is in the variance already
+        # the variance between trainings, without their independent errors, which are in the variance already
         between = np.array([scores.var(ddof=1) / len(scores) for scores in (scores_a, scores_b)])
         alone = sum(of_one.var(axis=0, ddof=1).sum() / len(of_one) for of_one in (of_a, of_b))
         excess = max(between.sum() - alone, 0.0)
         variance += excess
-        # what it adds is as unsure as Welch's variance; two trainings say too little about whether it adds anything
+        # it is as uncertain as Welch's variance; with two trainings, even whether there is any is uncertain
         share = excess / max(between.sum(), 1e-300) if fewest_trainings > 2 else 1.0
         unsure += share * float((between**2 / [len(a) - 1, len(b) - 1]).sum())
-    if variance < 1e-20:  # other answers that do not move the score
+    if variance < 1e-20:  # the predictions differ, but not the score
         return result | {"p": 1.0}
     # the score test: if the true difference is d, the variance is larger by (difference - d)^2 / n
     freedom = max(variance**2 / unsure, 1) if unsure else np.inf
@@ -222,16 +225,16 @@ def compare(gold: np.ndarray, a: np.ndarray, b: np.ndarray, n_registers: int, me
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
-    """Return the mid-p of McNemar's exact test; only_a, only_b: texts that one model alone predicts right."""
+    """Return the mid-p of McNemar's exact test; only_a, only_b: texts that only this model predicts correctly."""
     fewer, both = min(only_a, only_b), only_a + only_b
-    # twice the probability of so few or fewer, less that of so few
+    # twice the probability of this number or fewer, minus that of this number
     p = special.bdtr(fewer, both, 0.5) + (special.bdtr(fewer - 1, both, 0.5) if fewer else 0)
     return float(min(max(p, SMALLEST_P), 1.0))
 
 
 def tango(only_a: int, only_b: int, n: int) -> tuple[float, float]:
     """Return Tango's 95 % score interval of the difference of two accuracies on the same n texts."""
-    from scipy import optimize  # it loads slowly, and a training needs none of it
+    from scipy import optimize  # slow to load, and not needed in training
 
     def distance(difference: float) -> float:  # in standard errors, if this were the true one
         b = (2 * n - only_a + only_b) * difference - only_a - only_b

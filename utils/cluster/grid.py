@@ -1,8 +1,8 @@
-"""Tell what of a grid is left to do, how far it is (--status), or all that is wrong with it.
+"""Find out which runs are left to do, how far each of them is (--status), or everything that is wrong.
 
 Called once by utils/cluster/jobs.sh, with train or eval, the variables of the submit script, the options that were
-typed, and Slurm's queue on stdin. Prints bash variables, or the table; on stderr, why jobs are left out, or all that is
-wrong. Exit: 0; 1 something can't be used; 2 wrong use.
+typed, and Slurm's queue on stdin. Prints bash variables, or the table; on stderr, why jobs are left out, or everything
+that is wrong. Exit: 0; 1 something can't be used; 2 wrong use.
 """
 
 import sys
@@ -33,10 +33,10 @@ from utils.runs import Run, RunError
 
 COLUMNS = ("name", "number", "state", "reason", "time_used", "restarts", "folder")  # of squeue, in jobs.sh
 
-# what the table reads of run.json
+# the part of run.json that the table reads
 RECORD = {"model_name": str, "train_langs": [str], "epochs": int, "validation": {"macro_f1": float}}
 
-hash_file = functools.cache(corpus_load.hash_file)  # each file once for the whole grid
+hash_file = functools.cache(corpus_load.hash_file)  # each file only once for all runs
 
 
 def parse_args(argv: list[str]) -> argparse.Namespace:
@@ -60,11 +60,11 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
 
 
 def parse_runs(args: argparse.Namespace, problems: dict[str, int]) -> list[dict[str, Any]]:
-    """Return each run of the grid: its name, its folders, and the arguments of its training and of its evaluation.
+    """Return each run: its name, its folders, and the arguments of its training and of its evaluation.
 
-    What finetune.py and evaluate.py refuse is added to problems, with exit code 2.
+    Whatever finetune.py and evaluate.py refuse is added to problems, with exit code 2.
     """
-    download_model.known_checkpoints()  # a damaged list of models is no wrong use
+    download_model.known_checkpoints()  # raises if the list of models is damaged
     grid = []
     for model_name, langs in itertools.product(args.models, args.langs):
         run = runs.run_paths(model_name, [langs], args.subfolder)
@@ -76,7 +76,7 @@ def parse_runs(args: argparse.Namespace, problems: dict[str, int]) -> list[dict[
             if args.kinds[0] == "train":
                 entry["train"] = _parse(finetune.parse_args, words["train"], run)
             if len(args.kinds) == 2 and entry["train"].corpus_path:
-                raise RunError("--corpus-path would be the trainings' alone; set the variable REGISTER_CORPUS instead")
+                raise RunError("--corpus-path would only count for training; set the variable REGISTER_CORPUS instead")
             grid.append(entry | {"name": str(run.outputs.relative_to(runs.ROOT / "outputs"))})
         except RunError as error:
             problems[str(error)] = 2
@@ -93,12 +93,14 @@ def _parse(parse_args: Callable, words: list[str], run: Run) -> argparse.Namespa
         typed = wrong.replace("--train-langs", "--langs").replace("--model-name", "--models")
         raise RunError(typed or f"options can't be used: {shlex.join(words)}") from None
     if named != run:
-        raise RunError("--model-name, --train-langs and --subfolder name the run, and can't come after --")
+        raise RunError(
+            "--model-name, --train-langs and --subfolder can't come after --; use --models, --langs, --subfolder"
+        )
     return args
 
 
 def check_files(args: argparse.Namespace, grid: list[dict[str, Any]], problems: dict[str, int]) -> None:
-    """Add to problems what corpus and checkpoints lack for the grid, with exit code 1."""
+    """Add missing files of the corpus and missing checkpoints to problems, with exit code 1."""
     corpus = corpus_load.find_corpus(grid[0][args.kinds[0]].corpus_path)
     corpus_load.load_registers(corpus)
     needed = [("test", grid[0]["eval"].eval_lang, "eval_langs in run_eval.sh, or --eval-lang")] * ("eval" in args.kinds)
@@ -106,23 +108,23 @@ def check_files(args: argparse.Namespace, grid: list[dict[str, Any]], problems: 
         needed.append(("train", [lang for entry in grid for lang in entry["train"].train_langs], "--langs"))
         checkpoints = {entry["train"].model_name: entry["train"].checkpoint for entry in grid}
         missing = {name: where for name, where in checkpoints.items() if not download_model.folder_at_hand(where)}
-        if missing and not args.local:  # on this machine, finetune.py fetches it
+        if missing and not args.local:  # with --local, finetune.py downloads it
             problems[
-                f"models/pretrained: {', '.join(missing.values())} must be fetched first, for nodes without internet; "
-                f"type: python utils/download_model.py {' '.join(missing)}"
+                f"models/pretrained: {', '.join(missing.values())} must be downloaded first, for nodes without "
+                f"internet; type: python utils/download_model.py {' '.join(missing)}"
             ] = 1
     for split, langs, change in needed:
         if absent := sorted(set(langs) - set(corpus_load.list_languages(corpus, split))):
-            problems[f"{corpus}/corpus/{split}: there is no LANG.tsv for {' '.join(absent)}; change {change}"] = 1
+            problems[f"{corpus}/corpus/{split}: there is no file for {' '.join(absent)}; change {change}"] = 1
 
 
 def why_left_out(kind: str, entry: dict[str, Any], job: dict[str, str] | None, trained_soon: bool) -> str:
-    """Return why a training or evaluation is not to be begun; "" if it is. RunError if its script would refuse it."""
+    """Return why a training or evaluation is left out, or ""; RunError if its script would refuse it."""
     args, run = argparse.Namespace(**vars(entry[kind])), entry["run"]
     if job:
         return f"{job['state'].lower()} already, as job {job['number']}"
     if kind == "train" and (trainer := runs.trained_by(run)):
-        return f"being {trainer}"
+        return f"is being {trainer}"
     if kind == "eval" and not trained_soon and not (run.outputs / "run.json").is_file():
         return "not trained yet"
     if args.overwrite or (kind == "eval" and trained_soon):
@@ -132,7 +134,7 @@ def why_left_out(kind: str, entry: dict[str, Any], job: dict[str, str] | None, t
         registers = list(corpus_load.load_registers(args.corpus_path))
         settings = finetune.settings_of(args, registers)
         if earlier := runs.earlier_record(run):
-            settings["processes"] = earlier["settings"]["processes"]  # known on the node only
+            settings["processes"] = earlier["settings"]["processes"]  # only known on the node
         return "done already" if runs.is_finished(run, settings) else ""
     record, corpus = evaluate.load_record(args, run), args.corpus_path
     signatures = [evaluate.signature(args, record, lang, hash_file(corpus, "test", lang)) for lang in args.eval_lang]
@@ -146,14 +148,14 @@ def main(argv: list[str] | None = None) -> int:
     if lines and lines[0].startswith("squeue does not"):
         raise RunError(f"{lines[0]}; try again later")
     jobs = [dict(zip(COLUMNS, line.split("\t"), strict=False)) for line in lines]
-    # those that were submitted here; of several with one name, the first counts
+    # only jobs submitted from this folder; if several have the same name, the first counts
     queue = {job["name"]: job for job in reversed(jobs) if os.path.realpath(job.get("folder", "/")) == str(runs.ROOT)}
     problems: dict[str, int] = {}  # message -> exit code
     grid = parse_runs(args, problems)
     if args.status and not problems:
         return show_status(grid, queue)
 
-    why_not: dict[str, str] = {}  # name of a job -> why it is left out; "" if it is to be begun
+    why_not: dict[str, str] = {}  # name of a job -> why it is left out; "" if it is to be started
     try:
         if grid:
             check_files(args, grid, problems)
@@ -168,9 +170,9 @@ def main(argv: list[str] | None = None) -> int:
             continue
         why_not[name] = why
         if why == "not trained yet" and entry["eval"].model_name not in download_model.known_checkpoints():
-            problems[f"--models: {entry['eval'].model_name} is neither a known nor a trained model"] = 2
+            problems[f"--models: {entry['eval'].model_name} is not a known model, nor trained here; check the name"] = 2
         if (kind, why) == ("train", "done already") and not args.dry_run:
-            runs.remove_folder(entry["run"].checkpoints)  # left by a training that was ended as it finished
+            runs.remove_folder(entry["run"].checkpoints)  # left by a training that was killed as it finished
     if problems:
         print(*map(runs.one_line, problems), "nothing was submitted", sep="\n", file=sys.stderr)
         return max(problems.values())
@@ -188,14 +190,16 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def show_status(grid: list[dict[str, Any]], queue: dict[str, dict[str, str]]) -> int:
-    """Print a row per run, and below the table why a run is damaged or has stopped; return 1 if one is damaged."""
+    """Print a row per run, and below the table why runs are damaged or have stopped; return 1 if one is damaged."""
     rows, reasons, damaged = [["run", "training", "evaluation"]], [], 0
     for entry in grid:
         rows.append([entry["name"]])
         for kind in ("train", "eval"):
             log = entry["run"].outputs / f"{kind}.txt"
             lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
-            lines = [line for line in lines if line.strip() and not line.startswith("srun: ")]  # of its own end
+            lines = [
+                line for line in lines if line.strip() and not line.startswith("srun: ")
+            ]  # about the end of the step
             try:
                 job = queue.get(f"{kind}-{entry['name']}")
                 cell, why = describe(kind, entry, job, lines[-1][:150] if lines else "")
@@ -212,7 +216,7 @@ def show_status(grid: list[dict[str, Any]], queue: dict[str, dict[str, str]]) ->
 
 
 def describe(kind: str, entry: dict[str, Any], job: dict[str, str] | None, log: str) -> tuple[str, str]:
-    """Return how far a training or evaluation is, and why it is not further; log: the last line of its log."""
+    """Return how far a training or evaluation is, and why it has stopped; log: the last line of its log."""
     run, langs = entry["run"], entry["eval"].eval_lang
     if kind == "train":
         is_begun = (run.outputs / "train.json").is_file()
