@@ -78,6 +78,7 @@ def show_unusual_texts(texts: "pd.DataFrame") -> None:
     import pandas as pd
     from sklearn.feature_extraction.text import HashingVectorizer
 
+    # the same text in several places
     several = texts[texts.duplicated("key", keep=False)]
     groups = several.groupby("key", sort=False)
     places, in_both = groups["place"].agg(", ".join), groups["split"].nunique() > 1
@@ -87,12 +88,14 @@ def show_unusual_texts(texts: "pd.DataFrame") -> None:
     show("texts that are repeated in training or test files: used once per file", places[~in_both & in_others])
     show("texts under several registers: no classifier can get all right", places[groups["register"].nunique() > 1])
 
+    # the number of common runs of every test and training text, from two sparse matrices
     vectorizer = HashingVectorizer(analyzer=shingles, n_features=2**24, norm=None, alternate_sign=False, binary=True)
     matrix = vectorizer.transform(texts["key"])
     train, test = (np.flatnonzero(texts["split"] == split) for split in SPLITS)
     common = (matrix[test] @ matrix[train].T).tocoo()
     i, j, sizes = test[common.row], train[common.col], matrix.getnnz(axis=1)
     pairs = pd.DataFrame({"test": i, "train": j, "similar": common.data / (sizes[i] + sizes[j] - common.data)})
+    # for each test text, its nearest training text
     lang, key, place = (texts[column].to_numpy() for column in ("lang", "key", "place"))
     near = pairs[(pairs["similar"] >= NEAR) & (key[i] != key[j]) & ((lang[i] == lang[j]) | (lang[j] == DISTR))]
     nearest = near.sort_values(["test", "similar", "train"]).drop_duplicates("test", keep="last")
@@ -117,6 +120,7 @@ def show_unusual_files(texts: "pd.DataFrame") -> None:
         unusual = counts[(counts["mean"] > 0.1) & (counts["mean"] > 5 * counts["mean"].median())]
         files = [f"{file}.tsv: {n} of {size} texts" for file, n, size, _ in unusual.itertuples()]
         show(f"files that, unlike the others, have {what}", files)
+    # most texts of a language are in one script
     scripts = texts["text"].map(script)
     usual = scripts.groupby(texts["lang"]).transform(lambda found: found.mode()[0])
     other = (scripts != usual) & (scripts != "") & (texts["lang"] != DISTR)
@@ -139,6 +143,7 @@ def show_unusual_registers(counts: "pd.DataFrame") -> None:
     train, test = (counts[counts.index.str.startswith(f"{split}/")] for split in SPLITS)
     for files, what in ((train, "training texts: can't be learnt"), (test, "test texts: can't be measured")):
         show(f"registers without {what}", files.columns[files.sum() == 0] if len(files) else [])
+    # registers that a test file has and the training file of its language has not
     trained = train.rename(index=lambda file: file.replace("train/", "test/")).reindex(test.index)
     absent = (test > 0) & (trained == 0)
     untrained = [f"{file}.tsv: {' '.join(row.index[row])}" for file, row in absent.iterrows() if row.any()]
@@ -171,6 +176,7 @@ def main(argv: list[str] | None = None) -> int:
 
     corpus = corpus_load.find_corpus(args.corpus)
     registers = list(corpus_load.load_registers(corpus))
+    # read all files, however many of them can't be used
     files, unusable, skipped = [], [], []
     for split in SPLITS:
         for lang in corpus_load.list_languages(corpus, split):
@@ -187,6 +193,7 @@ def main(argv: list[str] | None = None) -> int:
     show("files that can't be used", unusable)
     show("rows skipped", skipped)
     show_unusual_names(corpus)
+    # what there is, then what is unusual
     if files:
         texts = pd.concat(files, ignore_index=True)
         by_file = texts["text"].str.len().groupby([texts["file"], texts["register"]], sort=False)

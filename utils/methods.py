@@ -130,12 +130,14 @@ def write_methods(
         "test": tables.tests_of_bests(matrices, lang),
         "different": "; ".join(f"{name} ({' '.join(dict.fromkeys(of))}): {how}" for (name, how), of in different),
     }
+    # only the sentences whose places all have a value
     sentences = re.split(r"(?<=\.) ", re.sub(r" (?=[:;%])", "\xa0", PARAGRAPH[lang].replace("\n", " ")))
     known = [one for one in sentences if all(facts[place] for place in re.findall(r"{(\w+)", one))]
     if lang == "fr":
         facts["different"] = facts["different"].replace(", not ", ", et non ").replace("; ", "\xa0; ")
     paragraph = labels.markdown(" ".join(known).format(**facts))
 
+    # the tool, the corpus and the pretrained models, as BibTeX
     commit = f", note = {{commit {facts['commit']}}}" if re.fullmatch(r"[\w, -]+", facts["commit"]) else ""
     entries = [MISC.format("register-finetuning", "Register fine-tuning", f"{GITHUB}/register-finetuning", commit)]
     if {Path(one["corpus"]["path"]).name for one in records} & {"", "register-corpus"}:

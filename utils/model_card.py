@@ -24,6 +24,7 @@ def model_card(
     registers: abbreviation -> name. report: from corpus_load.load_training_texts. best: the record in train.json of
     the epoch that was kept, out of n_epochs. start_langs: the languages that the start model was fine-tuned on.
     """
+    # scores on the validation texts, with intervals
     validation = best["validation"]
     n_validation = sum(sum(counts.values()) for counts in report["validation"].values())
     confusion = np.array(validation["confusion"])
@@ -38,11 +39,13 @@ def model_card(
         for name, (low, high) in bounds.items()
         if found[name] is not None
     ]
+    # numbers of texts by language, part and register
     texts = [
         [lang, part, *(str(counts[register]) for register in registers), str(sum(counts.values()))]
         for part in ("train", "validation")
         for lang, counts in report[part].items()
     ]
+    # what a reader must know before using it
     learnt = metrics.beats_largest_register(confusion)
     warning = "" if learnt else f"**This model has learnt nothing useful: {metrics.NOTHING_LEARNT}.**\n\n"
     langs = ", ".join(args.train_langs)

@@ -27,9 +27,12 @@ EXAMPLES = {"NAME": "xlmr", "LANG": "en fr", "DIR": "my-folder", "DIR|ID": "my-f
 
 def new_parser(description: str, example: str) -> argparse.ArgumentParser:
     """Return a parser whose help begins with what the script does and ends with a command to type."""
-    unwrapped = argparse.RawDescriptionHelpFormatter
     return argparse.ArgumentParser(
-        description=description, epilog=f"example:\n  {example}", formatter_class=unwrapped, exit_on_error=False
+        description=description,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage=argparse.SUPPRESS,  # it would print ten lines before each error
+        exit_on_error=False,
     )
 
 

@@ -51,6 +51,8 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     for option in ("--local", "--dry-run", "--status", *(["--then-evaluate"] if kind == "train" else [])):
         parser.add_argument(option, action="store_true")
     args = options.parse(parser, argv[:end])
+
+    # the variables of the submit script, as they will be printed for bash
     args.models, args.langs = list(dict.fromkeys(args.models)), list(dict.fromkeys(args.langs))
     args.subfolder = args.subfolder.removesuffix("/")
     args.eval_options = ["--eval-lang", *args.eval_lang] if args.eval_lang else []
@@ -103,6 +105,7 @@ def check_files(args: argparse.Namespace, grid: list[dict[str, Any]], problems: 
     """Add missing files of the corpus and missing checkpoints to problems, with exit code 1."""
     corpus = corpus_load.find_corpus(grid[0][args.kinds[0]].corpus_path)
     corpus_load.load_registers(corpus)
+    # the files that are needed, and where to change the list if one is missing
     needed = [("test", grid[0]["eval"].eval_lang, "eval_langs in run_eval.sh, or --eval-lang")] * ("eval" in args.kinds)
     if args.kinds[0] == "train":
         needed.append(("train", [lang for entry in grid for lang in entry["train"].train_langs], "--langs"))
@@ -121,6 +124,7 @@ def check_files(args: argparse.Namespace, grid: list[dict[str, Any]], problems: 
 def why_left_out(kind: str, entry: dict[str, Any], job: dict[str, str] | None, trained_soon: bool) -> str:
     """Return why a training or evaluation is left out, or ""; RunError if its script would refuse it."""
     args, run = argparse.Namespace(**vars(entry[kind])), entry["run"]
+    # somebody is on it, or it can't be done yet
     if job:
         return f"{job['state'].lower()} already, as job {job['number']}"
     if kind == "train" and (trainer := runs.trained_by(run)):
@@ -129,6 +133,7 @@ def why_left_out(kind: str, entry: dict[str, Any], job: dict[str, str] | None, t
         return "not trained yet"
     if args.overwrite or (kind == "eval" and trained_soon):
         return ""
+    # it is done if its record has the same settings, or all its evaluations the same signatures
     args.corpus_path = corpus_load.find_corpus(args.corpus_path)
     if kind == "train":
         registers = list(corpus_load.load_registers(args.corpus_path))
@@ -161,6 +166,7 @@ def main(argv: list[str] | None = None) -> int:
             check_files(args, grid, problems)
     except RunError as error:
         problems[str(error)] = 1
+    # what is left to do, and what can't be done
     for entry, kind in itertools.product(grid, args.kinds):
         name, train = f"{kind}-{entry['name']}", f"train-{entry['name']}"
         try:
@@ -179,6 +185,7 @@ def main(argv: list[str] | None = None) -> int:
     for name, why in why_not.items():
         if why:
             print(f"{name}: {why}", file=sys.stderr)
+    # variables for bash, which evaluates them
     for variable in ("models", "langs", "options", "eval_options"):
         print(f"{variable}=({shlex.join(vars(args)[variable])})")
     print(f"subfolder={args.subfolder} here={args.local or ''} dry_run={args.dry_run or ''}")
@@ -225,11 +232,13 @@ def describe(kind: str, entry: dict[str, Any], job: dict[str, str] | None, log: 
     else:
         n_done = sum(run.scores(lang).is_file() for lang in langs)
         now = f"{n_done} of {len(langs)} languages"
+    # in the queue
     if job:
         is_running = job["state"] == "RUNNING"
         words = f"running {job['time_used']}, {now}" if is_running else f"{job['state'].lower()} ({job['reason']})"
         again = f", requeued {job['restarts']} times" if job["restarts"] != "0" else ""
         return f"{words}{again} (job {job['number']})", ""
+    # finished, or trained in a terminal
     if kind == "eval" and n_done:
         return now, log if n_done < len(langs) else ""
     if kind == "train" and (run.outputs / "run.json").is_file():
@@ -240,6 +249,7 @@ def describe(kind: str, entry: dict[str, Any], job: dict[str, str] | None, log: 
         return f"trained, {record['epochs']} epochs, validation macro-F1 {score}", why
     if kind == "train" and (trainer := runs.trained_by(run)):
         return f"{now}, {trainer}", ""
+    # stopped before its end, which its log may explain
     if kind == "train" and any(run.checkpoints.glob("checkpoint-*")):
         return f"interrupted in {now}", log
     return "failed" if log else "not submitted", log
