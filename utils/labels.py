@@ -185,6 +185,29 @@ WORDS = {
         "or of a model that never predicts a register of 10 texts:",
         "Laissées de côté ({n}), car elles ne disent rien des registres : pas mieux que le plus fréquent, ou d’un "
         "modèle qui ne prédit jamais un registre de 10 textes :"),
+    # suspected labels, words
+    "suspects": ("Suspected labels", "Étiquettes suspectes"),
+    "suspects note": ("Test texts whose register is contradicted by the models that never saw their language, the most "
+        "suspect first: read them again. Agreement: trainings that predict this other register; log-odds: the mean "
+        "over the trainings of log p(predicted) − log p(gold). All are in suspects/.",
+        "Des textes de test dont le registre est contredit par les modèles qui n’ont jamais vu leur langue, les plus "
+        "suspects d’abord : à relire. Accord : les entraînements qui prédisent cet autre registre ; log-cotes : la "
+        "moyenne sur les entraînements de log p(prédit) − log p(référence). Tous sont dans suspects/."),
+    "no suspects": ("Nothing can be said without two trainings that never saw a language, and that do better on it "
+        "than its most frequent register.",
+        "On ne peut rien dire sans deux entraînements qui n’ont jamais vu une langue, et qui y font mieux que son "
+        "registre le plus fréquent."),
+    "row": ("row of the test file", "ligne du fichier de test"),
+    "agreement": ("agreement", "accord"),
+    "log-odds": ("log-odds", "log-cotes"),
+    "words": ("Words of the registers", "Mots des registres"),
+    "words note": ("What the test texts of a register hold more often than those of the others, the surest first: how "
+        "often, and how often in the others. Words that are about the export, not the register (a written \\n, the "
+        "name of a site), teach a model what it should not learn.",
+        "Ce que les textes de test d’un registre contiennent plus souvent que les autres, le plus sûr d’abord : "
+        "combien de fois, et combien de fois chez les autres. Des mots qui tiennent à l’export et non au registre (un "
+        "\\n écrit, le nom d’un site) apprennent au modèle ce qu’il ne devrait pas apprendre."),
+    "words of a pair": ("words", "mots"),
     # an evaluation
     "back": ("all matrices", "toutes les matrices"),
     "heading": ("{path} on {language}", "{path} sur {language}"),
@@ -238,13 +261,15 @@ WORDS = {
         "verdict holds with Bonferroni’s correction over the rows, as in the matrices; of more than {n} rows, only "
         "the best is compared with each. Confusion matrix: % of the row (texts); a cell off the diagonal leads to its "
         "errors. Other languages have other texts and registers: a lower score may come from a harder file. Errors: "
-        "rows of the test file, the most confident first (probability).",
+        "rows of the test file, the most confident first (probability); words that these texts hold more often than "
+        "those of their register that are predicted right (how often here/there).",
         "Comparaison : celui-ci moins l’autre, avec l’intervalle à 95 %, et p de cette seule comparaison ; le "
         "verdict vaut avec la correction de Bonferroni sur les lignes, comme dans les matrices ; au-delà de {n} "
         "lignes, seul le meilleur est comparé à chacun. Matrice de confusion : % de la ligne (textes) ; une case "
         "hors de la diagonale mène à ses erreurs. D’autres langues ont d’autres textes et registres : un score plus "
         "bas peut venir d’un fichier plus difficile. Erreurs : lignes du fichier de test, les plus assurées d’abord "
-        "(probabilité)."),
+        "(probabilité) ; mots plus fréquents dans ces textes que dans ceux du même registre qui sont bien prédits "
+        "(combien de fois ici/là)."),
     "no predictions": ("The predictions are gone: the errors can’t be listed.",
         "Les prédictions ont disparu : les erreurs ne peuvent être listées."),
     # what the page holds
@@ -261,6 +286,8 @@ WORDS = {
         "d’évaluations laissent plus de place) : ne la transmettez que si le corpus peut l’être."),
     "no corpus": ("Texts were asked for, but the corpus is not at hand, or its test files are others.",
         "Des textes étaient demandés, mais le corpus n’est pas là, ou ses fichiers de test sont autres."),
+    "single words": ("Single words of the test texts, each in at least 3 of them. Without: --ignore-keywords",
+        "Des mots isolés des textes de test, chacun présent dans 3 textes au moins. Sans eux : --ignore-keywords"),
     "all errors": ("All errors of all evaluations", "Toutes les erreurs de toutes les évaluations"),
     "fewer errors": ("The {k} most confident errors of each pair of registers in an evaluation, to stay below 10 MB; "
         "all are in errors/ of each run.",

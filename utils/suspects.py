@@ -1,0 +1,81 @@
+"""Suspected labels: test texts whose gold register is contradicted by the models that never saw their language.
+
+post_eval.py writes them to suspects/LANG.tsv, beside the matrices, the most suspect first; its columns:
+
+    row                     of the test file, from 1
+    gold                    the register that the file says
+    predicted               what the trainings say instead: of the other registers, the one with the highest mean log p
+    agreement, trainings    how many of the trainings predict that one, and how many there are
+    score                   mean over the trainings of log p(predicted) - log p(gold), in nats
+    text                    its beginning where the corpus is at hand, else empty
+
+Listed are the texts with a score above 0. Every model, list of training languages and seed counts once. Left out are
+trainings on the language itself, or on distr, which may have learnt the habits of the file's annotators; those that do
+no better on it than its most frequent register; and evaluations of another test file, or with other registers, than
+most. Two trainings at least must be left. A high score is a reason to read the text again, not a correction.
+"""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from utils import metrics, results, runs
+from utils.labels import no_formula
+
+LEAST = 1e-6  # the smallest probability but 0 that evaluate.py writes
+
+log = logging.getLogger(__name__)
+
+
+def find(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return language -> its suspects, with all columns but the text; rows: of results.evaluations.
+
+    Languages without two trainings that can judge are left out. Evaluations of another test file are named in the log.
+    """
+    found = {}
+    chosen = rows[rows["zero_shot"] & rows["counts"].map(metrics.beats_largest_register)]
+    for lang, of_lang in chosen.groupby("eval_lang"):
+        # the rows of another test file are other texts
+        files = of_lang["signature"].map(lambda one: one["test_sha256"]) + " " + of_lang["registers"].map(" ".join)
+        is_usual = files == files.value_counts().index[0]
+        for path in of_lang["path"][~is_usual]:
+            log.warning("%s on %s: not asked for suspected labels: another test file, or other registers", path, lang)
+        asked = of_lang[is_usual]
+        read = (results.read_predictions(folder, lang) for folder in asked["folder"])
+        if len(tables := [lines[1:] for lines in read if lines]) < 2:
+            continue
+        registers = asked["registers"].iloc[0]
+        gold = np.array([registers.index(one[1]) for one in tables[0]])
+        probabilities = np.array([[one[3:] for one in table] for table in tables]).astype(float)
+        table = judge(gold, probabilities).assign(row=[int(one[0]) for one in tables[0]], trainings=len(tables))
+        for column in ("gold", "predicted"):
+            table[column] = [registers[label] for label in table[column]]
+        table = table[table["score"] > 0].sort_values(["score", "row"], ascending=[False, True], ignore_index=True)
+        found[lang] = table[["row", "gold", "predicted", "agreement", "trainings", "score"]]
+    return found
+
+
+def judge(gold: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
+    """Return gold, predicted, agreement and score of each text, with label ids.
+
+    probabilities: trainings x texts x registers; one of 0 counts as the smallest that is written.
+    """
+    log_p, texts = np.log(np.maximum(probabilities, LEAST)).mean(axis=0), np.arange(len(gold))
+    of_gold = log_p[texts, gold]
+    log_p[texts, gold] = -np.inf
+    other = log_p.argmax(axis=1)
+    agreement = (probabilities.argmax(axis=2) == other).sum(axis=0)
+    score = log_p[texts, other] - of_gold
+    return pd.DataFrame({"gold": gold, "predicted": other, "agreement": agreement, "score": score})
+
+
+def write(folder: Path, rows: pd.DataFrame, found: dict[str, pd.DataFrame]) -> None:
+    """Write suspects/LANG.tsv of each language; rows: as for find."""
+    for lang, table in found.items():
+        of_lang = rows[rows["eval_lang"] == lang].itertuples()
+        texts = next(filter(None, map(results.test_texts, of_lang)), {})
+        beginnings = [no_formula(results.beginning(texts.get(row, ""))) for row in table["row"]]
+        content = table.assign(text=beginnings).to_csv(sep="\t", index=False, float_format="%.3f")
+        runs.write_text(folder / "suspects" / f"{lang}.tsv", content)
