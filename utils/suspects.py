@@ -32,29 +32,36 @@ log = logging.getLogger(__name__)
 def find(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return language -> its suspects, with all columns but the text; rows: of results.evaluations.
 
-    Languages without two trainings that can judge are left out. Evaluations of another test file are named in the log.
+    Languages without two trainings that can judge are left out.
     """
     found = {}
-    chosen = rows[rows["zero_shot"] & rows["counts"].map(metrics.beats_largest_register)]
-    for lang, of_lang in chosen.groupby("eval_lang"):
-        # the rows of another test file are other texts
-        files = of_lang["signature"].map(lambda one: one["test_sha256"]) + " " + of_lang["registers"].map(" ".join)
-        is_usual = files == files.value_counts().index[0]
-        for path in of_lang["path"][~is_usual]:
-            log.warning("%s on %s: not asked for suspected labels: another test file, or other registers", path, lang)
-        asked = of_lang[is_usual]
-        read = (results.read_predictions(folder, lang) for folder in asked["folder"])
-        if len(tables := [lines[1:] for lines in read if lines]) < 2:
+    for lang, of_lang in rows.groupby("eval_lang"):
+        answers = ask(of_lang)
+        if len(answers) < 2:
             continue
-        registers = asked["registers"].iloc[0]
-        gold = np.array([registers.index(one[1]) for one in tables[0]])
-        probabilities = np.array([[one[3:] for one in table] for table in tables]).astype(float)
-        table = judge(gold, probabilities).assign(row=[int(one[0]) for one in tables[0]], trainings=len(tables))
+        registers, texts = answers[0, 0, 3:], answers[0, 1:]
+        gold, probabilities = pd.Index(registers).get_indexer(texts[:, 1]), answers[:, 1:, 3:].astype(float)
+        table = judge(gold, probabilities).assign(row=texts[:, 0].astype(int), trainings=len(answers))
         for column in ("gold", "predicted"):
-            table[column] = [registers[label] for label in table[column]]
+            table[column] = registers[table[column]]
         table = table[table["score"] > 0].sort_values(["score", "row"], ascending=[False, True], ignore_index=True)
         found[lang] = table[["row", "gold", "predicted", "agreement", "trainings", "score"]]
     return found
+
+
+def ask(rows: pd.DataFrame) -> np.ndarray:
+    """Return what evaluate.py wrote of the trainings that can judge: trainings x texts, after a header, x columns.
+
+    rows: evaluations on one language. Those of another test file are named in the log.
+    """
+    # the rows of another test file are other texts
+    files = rows["signature"].map(lambda one: one["test_sha256"]) + " " + rows["registers"].map(" ".join)
+    is_usual = files == files.value_counts().index[0]
+    for path, lang in rows.loc[~is_usual, ["path", "eval_lang"]].itertuples(index=False):
+        log.warning("%s on %s: not asked for suspected labels: another test file, or other registers", path, lang)
+    asked = rows[is_usual & rows["zero_shot"] & rows["counts"].map(metrics.beats_largest_register)]
+    read = (results.read_predictions(*one) for one in zip(asked["folder"], asked["eval_lang"], strict=True))
+    return np.array([lines for lines in read if lines])
 
 
 def judge(gold: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
