@@ -50,16 +50,17 @@ def find(rows: pd.DataFrame) -> dict[int, pd.DataFrame]:
     test_file = [rows["eval_lang"], rows["registers"], rows["signature"].map(lambda one: one["test_sha256"])]
     for _, same in rows.groupby(test_file, sort=False):
         # the words of a test file are counted once for all runs
-        texts = next(filter(None, map(results.test_texts, same.itertuples())), {})
-        counts, words = count_words(texts.values())
-        of_registers: list[tuple] = []
+        texts = next(filter(None, map(results.test_texts, same.itertuples())), None)
+        if texts is None:
+            continue
+        counted, of_registers = count_words(texts.values()), None
         for row in same.itertuples():
             answered = results.answers(row.folder, row.eval_lang, row.registers)
-            if not texts or answered is None or len(answered[0]) != len(texts):
+            if answered is None or len(answered[0]) != len(texts):
                 continue
-            gold, predicted = answered
-            of_registers = of_registers or compare(gold, predicted, row.registers, counts, words, pairs=False)
-            of_pairs = compare(gold, predicted, row.registers, counts, words)
+            if of_registers is None:
+                of_registers = compare(*answered, row.registers, *counted, pairs=False)
+            of_pairs = compare(*answered, row.registers, *counted)
             found[row.Index] = pd.DataFrame(of_registers + of_pairs, columns=COLUMNS)
     return found
 
@@ -83,6 +84,8 @@ def compare(
     *, pairs: bool = True,
 ) -> list[tuple]:  # fmt: skip
     """Return the words of all pairs, or of all registers, in the order of the registers; gold, predicted: label ids."""
+    if len(words) < 2:  # a word alone has no odds
+        return []
     if not pairs:
         predicted = gold
     names, group = np.unique(np.stack([gold, predicted]), axis=1, return_inverse=True)
@@ -106,7 +109,7 @@ def compare(
 def log_odds_ratio(
     a: np.ndarray, b: np.ndarray, prior: np.ndarray, chosen: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return log-odds ratio and z of the chosen words in a against b (Monroe et al. 2008, equations 16 and 22).
+    """Return log-odds ratio and z of the chosen words in a against b (Monroe et al. 2008).
 
     a, b: counts of all words in the two groups of texts; prior: pseudo-counts > 0, the same for both.
     """
