@@ -36,17 +36,21 @@ def test_scores_agree_with_the_hand_and_the_most_suspect_text_comes_first(tmp_pa
     write_run(tmp_path, "en", {1: [0.1, 0.7, 0.2], 8: [0.05, 0.9, 0.05], 9: [0.3, 0.3, 0.4]})
     write_run(tmp_path, "fr", {1: [0.2, 0.2, 0.6], 8: [0.1, 0.85, 0.05], 9: [0.5, 0.1, 0.4]})
     table = find(tmp_path)["fi"]
-    assert list(table["row"]) == [9, 2]  # the last text is contradicted by one training, but not on average
-    assert list(table["gold"]) == ["LY", "IN"] and list(table["agreement"]) == [2, 1]
-    # of the text in row 2: IN 0.1 and 0.2, OP 0.7 and 0.2, LY 0.2 and 0.6; 0.7 * 0.2 > 0.2 * 0.6
-    assert list(table["predicted"]) == ["OP", "OP"] and set(table["trainings"]) == {2}
-    expected = [(np.log(0.9 / 0.05) + np.log(0.85 / 0.05)) / 2, (np.log(0.7 / 0.1) + np.log(0.2 / 0.2)) / 2]
-    assert list(table["score"]) == pytest.approx(expected)
+    # the last text is contradicted by one training, but not on average
+    assert list(table["row"]) == [2, 9] and list(table["gold"]) == ["IN", "LY"]
+    assert list(table["predicted"]) == ["OP", "OP"] and list(table["agreement"]) == [1, 2]
+    assert set(table["trainings"]) == {2}
+    # right are 8 and 7 texts, 4 more and 3 more than the most frequent register has
+    log_odds = [(4 * np.log(0.7 / 0.1) + 3 * np.log(0.2 / 0.2)) / 7, (4 * np.log(18) + 3 * np.log(17)) / 7]
+    assert list(table["log_odds"]) == pytest.approx(log_odds)
+    # most texts of IN are right with 0.8 against 0.1; the text in the middle of LY is the last
+    usual = [np.log(0.1 / 0.8), (4 * np.log(0.3 / 0.4) + 3 * np.log(0.5 / 0.4)) / 7]
+    assert list(table["score"]) == pytest.approx(np.subtract(log_odds, usual))
 
 
 def test_a_probability_of_0_counts_as_the_smallest_that_is_written():
     table = suspects.judge(np.array([0]), np.array([[[0.0, 1.0, 0.0]], [[0.0, 1.0, 0.0]]]))
-    assert table["score"].tolist() == pytest.approx([np.log(1e6)])
+    assert table["log_odds"].tolist() == pytest.approx([np.log(1e6)])
 
 
 def test_only_trainings_that_can_judge_are_asked(tmp_path, caplog):
@@ -72,8 +76,9 @@ def test_the_files_and_the_page_hold_them(tmp_path):
     with open(tmp_path / "suspects" / "fi.tsv", encoding="utf-8", newline="") as file:
         (row,) = csv.DictReader(file, delimiter="\t")
     assert row == {
-        "row": "2", "gold": "IN", "predicted": "OP", "agreement": "2", "trainings": "2", "score": "2.079", "text": ""
+        "row": "2", "gold": "IN", "predicted": "OP", "agreement": "2", "trainings": "2", "log_odds": "2.079",
+        "score": "4.159", "text": "",
     }  # fmt: skip
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     section = page.split('<section id="suspects"')[1].split("</section>")[0]
-    assert '<th scope="row">2<' in section and "2 of 2" in section and "2.08" in section
+    assert '<th scope="row">2<' in section and "2 of 2" in section and "4.16" in section

@@ -188,18 +188,20 @@ WORDS = {
     # suspected labels, words
     "suspects": ("Suspected labels", "Étiquettes suspectes"),
     "suspects note": ("Test texts whose register is contradicted by the models that never saw their language, the most "
-        "suspect first: read them again. Agreement: trainings that predict this other register; log-odds: the mean "
-        "over the trainings of log p(predicted) − log p(gold). All are in suspects/.",
+        "suspect first: read them again. Agreement: trainings that predict this other register; score: the mean "
+        "over the trainings of log p(predicted) − log p(gold), less what is usual for the register. All are in "
+        "suspects/.",
         "Des textes de test dont le registre est contredit par les modèles qui n’ont jamais vu leur langue, les plus "
-        "suspects d’abord : à relire. Accord : les entraînements qui prédisent cet autre registre ; log-cotes : la "
-        "moyenne sur les entraînements de log p(prédit) − log p(référence). Tous sont dans suspects/."),
+        "suspects d’abord : à relire. Accord : les entraînements qui prédisent cet autre registre ; score : la "
+        "moyenne sur les entraînements de log p(prédit) − log p(référence), moins ce qui est habituel pour le "
+        "registre. Tous sont dans suspects/."),
     "no suspects": ("Nothing can be said without two trainings that never saw a language, and that do better on it "
         "than its most frequent register.",
         "On ne peut rien dire sans deux entraînements qui n’ont jamais vu une langue, et qui y font mieux que son "
         "registre le plus fréquent."),
     "row": ("row of the test file", "ligne du fichier de test"),
     "agreement": ("agreement", "accord"),
-    "log-odds": ("log-odds", "log-cotes"),
+    "suspicion": ("score", "score"),
     "words": ("Words of the registers", "Mots des registres"),
     "words note": ("What the test texts of a register hold more often than those of the others, the surest first: how "
         "often, and how often in the others. Words that are about the export, not the register (a written \\n, the "

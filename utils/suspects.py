@@ -6,13 +6,16 @@ post_eval.py writes them to suspects/LANG.tsv, beside the matrices, the most sus
     gold                    the register that the file says
     predicted               what the trainings say instead: of the other registers, the one with the highest mean log p
     agreement, trainings    how many of the trainings predict that one, and how many there are
-    score                   mean over the trainings of log p(predicted) - log p(gold), in nats
+    log_odds                mean over the trainings of log p(predicted) - log p(gold), in nats
+    score                   log_odds less its median over all texts of the same gold register
     text                    its beginning where the corpus is at hand, else empty
 
-Listed are the texts with a score above 0. Every model, list of training languages and seed counts once. Left out are
-trainings on the language itself, or on distr, which may have learnt the habits of the file's annotators; those that do
-no better on it than its most frequent register; and evaluations of another test file, or with other registers, than
-most. Two trainings at least must be left. A high score is a reason to read the text again, not a correction.
+Listed are the texts with log-odds above 0. The score does not suspect all texts of a register that the models can't
+recognise. Every model, list of training languages and seed is a training; it weighs as many texts as it predicts right
+beyond those of the most frequent register, so that the better ones decide. Left out are trainings on the language
+itself, or on distr, which may have learnt the habits of the file's annotators; those that do no better on it than its
+most frequent register; and evaluations of another test file, or with other registers, than most. Two trainings at least
+must be left. A high score is a reason to read the text again, not a correction.
 """
 
 import logging
@@ -44,8 +47,8 @@ def find(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
         table = judge(gold, probabilities).assign(row=texts[:, 0].astype(int), trainings=len(answers))
         for column in ("gold", "predicted"):
             table[column] = registers[table[column]]
-        table = table[table["score"] > 0].sort_values(["score", "row"], ascending=[False, True], ignore_index=True)
-        found[lang] = table[["row", "gold", "predicted", "agreement", "trainings", "score"]]
+        table = table[table["log_odds"] > 0].sort_values(["score", "row"], ascending=[False, True], ignore_index=True)
+        found[lang] = table[["row", "gold", "predicted", "agreement", "trainings", "log_odds", "score"]]
     return found
 
 
@@ -65,17 +68,20 @@ def ask(rows: pd.DataFrame) -> np.ndarray:
 
 
 def judge(gold: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
-    """Return gold, predicted, agreement and score of each text, with label ids.
+    """Return gold, predicted, agreement, log_odds and score of each text, with label ids.
 
     probabilities: trainings x texts x registers; one of 0 counts as the smallest that is written.
     """
-    log_p, texts = np.log(np.maximum(probabilities, LEAST)).mean(axis=0), np.arange(len(gold))
+    answers, texts = probabilities.argmax(axis=2), np.arange(len(gold))
+    weights = np.maximum((answers == gold).sum(axis=1) - np.bincount(gold).max(), 1)
+    log_p = np.average(np.log(np.maximum(probabilities, LEAST)), axis=0, weights=weights)
     of_gold = log_p[texts, gold]
     log_p[texts, gold] = -np.inf
     other = log_p.argmax(axis=1)
-    agreement = (probabilities.argmax(axis=2) == other).sum(axis=0)
-    score = log_p[texts, other] - of_gold
-    return pd.DataFrame({"gold": gold, "predicted": other, "agreement": agreement, "score": score})
+    table = pd.DataFrame({"gold": gold, "predicted": other, "agreement": (answers == other).sum(axis=0)})
+    table["log_odds"] = log_p[texts, other] - of_gold
+    table["score"] = table["log_odds"] - table.groupby("gold")["log_odds"].transform("median")
+    return table
 
 
 def write(folder: Path, rows: pd.DataFrame, found: dict[str, pd.DataFrame]) -> None:
