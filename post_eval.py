@@ -5,10 +5,10 @@
     python post_eval.py --compare xlmr-en xlmr-en-fr
 
 Reads   what finetune.py and evaluate.py wrote under the base dirs (default: outputs/, without outputs/demo); the corpus
-        only for the beginnings of texts in errors/, where it is at hand
-Writes  in each run's folder: cfm.png, errors/LANG.tsv
+        only for words, and for the beginnings of texts in errors/ and suspects/, if it is on this machine
+Writes  in each run's folder: cfm.png, errors/LANG.tsv, keywords/LANG.tsv
         in the base dir (--output-dir): tve.png, registers.png, tve.md, tve.tex, tve_cells.csv, tve.csv,
-        per_register.csv, methods.md, report.html; README.md says what each holds
+        per_register.csv, methods.md, suspects/LANG.tsv, report.html; README.md says what each holds
         What one page can't hold goes to further ones: cfm-2.png, tve-2.png…
 Prints  the matrices of the metrics drawn, or with --compare the comparison
 Exit    0 all drawn, 1 nothing to draw, or damaged files (named; the rest is drawn), 2 wrong use,
@@ -84,6 +84,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         else:
             group.add_argument("--tve-metrics", nargs="+", default=list(DRAWN), choices=metrics.METRICS,
                 metavar="METRIC", help=f"{', '.join(metrics.METRICS)} (default: {' '.join(DRAWN)})")
+    parser.add_argument("--ignore-keywords", action="store_true", help="no keywords/, no words in report.html")
     group = parser.add_argument_group("report.html")
     group.add_argument("--ignore-report", action="store_true", help="write no report.html")
     group.add_argument("--report-texts", type=options.natural, default=0, metavar="N",
@@ -128,7 +129,7 @@ def draw(args: argparse.Namespace, frame: pd.DataFrame) -> None:
     # figures look the same whatever a notebook or the user's own settings say
     os.environ |= {"MPLBACKEND": "agg", "MATPLOTLIBRC": os.devnull}
     logging.getLogger("matplotlib").setLevel(logging.CRITICAL)
-    from utils import cfm, figures  # noqa: F401  # loaded here once, not in each process
+    from utils import cfm, figures, keywords  # noqa: F401  # loaded here once, not in each process
 
     names = results.language_names(frame)
     figures.use_style(
@@ -144,7 +145,12 @@ def draw(args: argparse.Namespace, frame: pd.DataFrame) -> None:
         bar = tqdm(total=len(drawn), desc="confusion matrices", unit="run", delay=2, leave=False, disable=None)
         for future in drawn:
             future.add_done_callback(lambda _: bar.update())
-        table = "" if args.ignore_tve and args.ignore_report else draw_transfer(args, select(args, "tve", frame), names)
+        rows = results.evaluations(frame)
+        words = {} if args.ignore_keywords else keywords.find(rows)
+        keywords.write(rows, words)
+        table = ""
+        if not (args.ignore_tve and args.ignore_report):
+            table = draw_transfer(args, select(args, "tve", frame), names, words)
         try:
             for future in drawn:
                 future.result()
@@ -153,6 +159,8 @@ def draw(args: argparse.Namespace, frame: pd.DataFrame) -> None:
     bar.close()
     if drawn:
         log.info("cfm.%s and errors/ in the folders of %d runs", ", cfm.".join(args.format), len(drawn))
+    if words:
+        log.info("keywords/ in the folders of %d runs", rows.loc[list(words), "folder"].nunique())
     if table:
         # last, for whoever reads it may stop before its end, as `| head` does, and nothing is missing
         print(table)
@@ -167,9 +175,11 @@ def draw_run(rows: pd.DataFrame, names: dict[str, str], lang: str, with_summary:
         results.write_errors(row)
 
 
-def draw_transfer(args: argparse.Namespace, frame: pd.DataFrame, names: dict[str, str]) -> str:
+def draw_transfer(
+    args: argparse.Namespace, frame: pd.DataFrame, names: dict[str, str], words: dict[int, pd.DataFrame]
+) -> str:
     """Write matrices, tables and page; return the matrices as text, and name what is missing or not comparable."""
-    from utils import methods, registers, report, tve
+    from utils import methods, registers, report, suspects, tve
 
     rows, folder, lang = results.evaluations(frame), args.output_dir, args.labels
     for (_, model), of_model in rows.groupby(["subfolder", "model"], sort=False):
@@ -182,9 +192,11 @@ def draw_transfer(args: argparse.Namespace, frame: pd.DataFrame, names: dict[str
         log.warning("%s on %s: not comparable, out of means and bests: %s", runs.shown(place), langs, difference)
 
     matrices = tables.make_matrices(frame, args.tve_metrics, len(args.base_dir), lang)
+    suspected = suspects.find(rows)
     folder.mkdir(parents=True, exist_ok=True)
     if not args.ignore_report:
-        report.write_report(folder / "report.html", frame, matrices, names, lang, args.report_texts)
+        page = folder / "report.html"
+        report.write_report(page, frame, matrices, names, lang, args.report_texts, suspected, words)
         with_texts = "with beginnings of texts of the corpus" if args.report_texts else "without any text of the corpus"
         log.info("%s: report.html, %s (--report-texts)", runs.shown(folder), with_texts)
     if args.ignore_tve:
@@ -196,11 +208,13 @@ def draw_transfer(args: argparse.Namespace, frame: pd.DataFrame, names: dict[str
     runs.write_text(folder / "tve_cells.csv", tables.cells_csv(matrices))
     runs.write_text(folder / "tve.csv", tables.scores_csv(frame))
     runs.write_text(folder / "per_register.csv", tables.registers_csv(frame))
+    suspects.write(folder, rows, suspected)
     methods.write_methods(folder / "methods.md", frame, matrices, names, lang)
     for command in results.missing_commands(frame, sorted(set(frame["eval_lang"]))):
         log.warning("missing: %s", command)
     drawn = ", ".join(f"tve.{kind}{f' to tve-{n_pages}.{kind}' if n_pages > 1 else ''}" for kind in args.format)
-    log.info("%s: %s, registers.%s, tables and methods.md", runs.shown(folder), drawn, args.format[0])
+    with_suspects = ", suspects/" if suspected else ""
+    log.info("%s: %s, registers.%s, tables%s and methods.md", runs.shown(folder), drawn, args.format[0], with_suspects)
     return tables.terminal_table(matrices, lang)
 
 

@@ -18,7 +18,7 @@ from test_results import change
 
 import evaluate
 import post_eval
-from utils import labels, metrics, report, results, runs, tables
+from utils import labels, metrics, report, results, runs, suspects, tables
 
 LANGS = ["en", "fi", "fr", "sv"]
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -30,7 +30,8 @@ def write_page(path, *base_dirs, lang="en", n_texts=0):
     """Write the page on all runs of the base dirs; return it, the frame and the matrices."""
     frame, _ = results.read_results(list(base_dirs))
     matrices = tables.make_matrices(frame, DRAWN, len(base_dirs), lang)
-    report.write_report(path, frame, matrices, results.language_names(frame), lang, n_texts)
+    names, rows = results.language_names(frame), results.evaluations(frame)
+    report.write_report(path, frame, matrices, names, lang, n_texts, suspects.find(rows), {})
     return path.read_text(encoding="utf-8"), frame, matrices
 
 

@@ -195,6 +195,31 @@ WORDS = {
         "predicting the most frequent one, or never predicts one that has 10 texts:",
         "Laissées de côté ({n}), car elles ne disent rien des registres : le modèle ne fait pas mieux que de "
         "toujours prédire le plus fréquent, ou n’en prédit jamais un qui a 10 textes :"),
+    # suspected labels, words
+    "suspects": ("Suspected labels", "Étiquettes suspectes"),
+    "suspects note": ("Test texts whose register is contradicted by the models that never saw their language, the most "
+        "suspect first: read them again. Agreement: trainings that predict this other register. Score: mean over the "
+        "trainings of log p(predicted) − log p(gold), minus the usual value for the register. The complete lists are "
+        "in suspects/.",
+        "Textes de test dont le registre est contredit par les modèles qui n’ont jamais vu leur langue, les plus "
+        "suspects d’abord : relisez-les. Accord : les entraînements qui prédisent cet autre registre. Score : moyenne "
+        "sur les entraînements de log p(prédit) − log p(référence), moins la valeur habituelle pour le registre. Les "
+        "listes complètes sont dans suspects/."),
+    "no suspects": ("Nothing can be said: there are no two trainings that never saw a language and do better on it "
+        "than always predicting its most frequent register.",
+        "On ne peut rien dire : il n’y a pas deux entraînements qui n’ont jamais vu une langue et qui y font mieux que "
+        "de toujours prédire son registre le plus fréquent."),
+    "row": ("row of the test file", "ligne du fichier de test"),
+    "agreement": ("agreement", "accord"),
+    "suspicion": ("score", "score"),
+    "words": ("Words of the registers", "Mots des registres"),
+    "words note": ("Words that the test texts of a register contain more often than the other texts, the most certain "
+        "first, with their counts in both. If such words come from the export and not from the register (a literal "
+        "\\n, the name of a site), a model learns what it should not learn.",
+        "Mots que les textes de test d’un registre contiennent plus souvent que les autres textes, les plus certains "
+        "d’abord, avec leurs effectifs des deux côtés. Si de tels mots viennent de l’export et non du registre (un \\n "
+        "écrit en toutes lettres, le nom d’un site), un modèle apprend ce qu’il ne devrait pas apprendre."),
+    "words of a pair": ("words", "mots"),
     # an evaluation
     "back": ("all matrices", "toutes les matrices"),
     "heading": ("{path} on {language}", "{path} sur {language}"),
@@ -249,13 +274,15 @@ WORDS = {
         "includes Bonferroni’s correction for the number of rows, as in the matrices; with more than {n} rows, only "
         "the best is compared with the others. Confusion matrix: % of the row (texts); click on a cell off the "
         "diagonal to see its errors. Other languages have other texts and registers: a lower score may come from a "
-        "harder test file. Errors: rows of the test file, the most confident first (with their probability).",
+        "harder test file. Errors: rows of the test file, the most confident first (with their probability), and words "
+        "that these texts contain more often than the correctly predicted texts of the same register (counts in both).",
         "Comparaison : ce score moins l’autre, avec l’intervalle à 95 %, et p sans correction ; le verdict tient "
         "compte de la correction de Bonferroni pour le nombre de lignes, comme dans les matrices ; au-delà de {n} "
-        "lignes, seul le meilleur est comparé aux autres. Matrice de confusion : % de la ligne (textes) ; cliquez "
-        "sur une case hors de la diagonale pour voir ses erreurs. D’autres langues ont d’autres textes et d’autres "
-        "registres : un score plus bas peut venir d’un fichier de test plus difficile. Erreurs : lignes du fichier "
-        "de test, les plus assurées d’abord (avec leur probabilité)."),
+        "lignes, seul le meilleur est comparé aux autres. Matrice de confusion : % de la ligne (textes) ; cliquez sur "
+        "une case hors de la diagonale pour voir ses erreurs. D’autres langues ont d’autres textes et d’autres "
+        "registres : un score plus bas peut venir d’un fichier de test plus difficile. Erreurs : lignes du fichier de "
+        "test, les plus assurées d’abord (avec leur probabilité), et mots que ces textes contiennent plus souvent que "
+        "les textes bien prédits du même registre (effectifs des deux côtés)."),
     "no predictions": ("The predictions are gone, so the errors can’t be listed.",
         "Les prédictions ont disparu ; les erreurs ne peuvent donc pas être listées."),
     # about the page
@@ -276,6 +303,10 @@ WORDS = {
     "no corpus": ("Texts were requested, but the corpus is not on this machine, or its test files have changed.",
         "Des textes étaient demandés, mais le corpus n’est pas sur cette machine, ou ses fichiers de test ont "
         "changé."),
+    "single words": ("This page contains single words of the test texts, each from at least 3 texts. To leave them "
+        "out: --ignore-keywords",
+        "Cette page contient des mots isolés des textes de test, chacun présent dans au moins 3 textes. Pour les "
+        "laisser de côté : --ignore-keywords"),
     "all errors": ("All errors of all evaluations", "Toutes les erreurs de toutes les évaluations"),
     "fewer errors": ("The {k} most confident errors of each pair of registers in an evaluation, so that the page is "
         "smaller than 10 MB; all errors are in the folder errors/ of each run",

@@ -105,7 +105,7 @@ def check_run_arguments(parser: argparse.ArgumentParser, args: argparse.Namespac
     args.subfolder = args.subfolder.removesuffix("/")
     first, *others = args.subfolder.split("/")
     # folders within a run, which --overwrite removes
-    if {"checkpoints", "errors", "eval", "predictions"} & set(others):
+    if {"checkpoints", "errors", "eval", "keywords", "predictions"} & set(others):
         parser.error(f"argument --subfolder: {args.subfolder!r} may be inside the folder of a run; choose another")
     if first == PRETRAINED.name:
         parser.error(f"argument --subfolder: {PRETRAINED.name!r} is for the pretrained models; choose another")

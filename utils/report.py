@@ -34,6 +34,7 @@ PLACES = 8  # named in a sentence
 CONFUSED, CONFUSED_TEXTS = 0.1, 3  # share of a register's texts, and texts, predicted as another: they are confused
 SHADES, DARKEST = 25, 1.2  # of the figures' palette, and the score that its darkest colour would have
 GRAVE, SLIGHT = ("constant", "no better", "never", "incomparable", "changed"), ("few texts", "few")  # warnings
+MOST_SUSPECTS, MOST_WORDS = 10, 8  # of a language, of a pair or register; all are in suspects/ and keywords/
 PARTS = ("scores", "comparison", "matrix", "registers", "languages", "decides", "errors")  # of an evaluation
 
 Errors = dict[tuple[str, str], list[tuple[str, str]]]  # (gold, predicted) -> row and probability, text's beginning
@@ -46,9 +47,13 @@ def say(key: str, lang: str, **values: object) -> str:
 
 
 def write_report(
-    path: Path, frame: pd.DataFrame, matrices: list[tables.Matrix], names: dict[str, str], lang: str, n_texts: int
-) -> None:
-    """Write the page; names: language -> English name; n_texts: errors of a pair of registers that show their text."""
+    path: Path, frame: pd.DataFrame, matrices: list[tables.Matrix], names: dict[str, str], lang: str, n_texts: int,
+    suspected: dict[str, pd.DataFrame], words: dict[int, pd.DataFrame],
+) -> None:  # fmt: skip
+    """Write the page; names: language -> English name; n_texts: errors of a pair of registers that show their text.
+
+    suspected, words: what suspects.find and keywords.find return.
+    """
     rows = results.evaluations(frame)
     fits = len(rows) <= MOST_EVALUATIONS
     place = os.path.commonpath([*rows["base_dir"]])
@@ -85,7 +90,10 @@ def write_report(
         for _, sentence in warnings[row.Index]:
             common, _, differs = sentence.partition(":")
             by_kind.setdefault(common.strip(), {}).setdefault(differs.strip(), []).append(row)
-    overview = macros.overview(models, warnings, by_kind)
+    of_pairs = {row.Index: _words(words[row.Index]) for row in rows.itertuples() if row.Index in words}
+    of_langs = {code: of_pairs[i] for i, code in reversed([*rows.loc[list(of_pairs), "eval_lang"].items()])}
+    parts = ["matrices", "registers", "suspects", *["words"] * bool(of_langs), "warnings", "about"]
+    overview = macros.overview(models, warnings, by_kind, suspected, dict(sorted(of_langs.items())))
 
     # of each pair of registers the most confident errors, as many as the page has room for, and texts before errors
     longest = max((len(pair) for _, _, errors in articles for pair in (errors or {}).values()), default=1)
@@ -100,8 +108,12 @@ def write_report(
         else:
             command = "post_eval.py --tve-models " + rows["model"].iloc[0]
             about = [say("too many", lang, most=MOST_EVALUATIONS, command=command), say("no texts", lang)]
-        evaluations = [html + macros.errors(row, errors, k_errors, k_texts) for row, html, errors in articles]
-        page = macros.page(numbers, overview, evaluations, about).strip() + "\n"
+        about += [say("single words", lang)] if of_pairs else []
+        evaluations = [
+            html + macros.errors(row, errors, k_errors, k_texts, of_pairs.get(row.Index, {}))
+            for row, html, errors in articles
+        ]
+        page = macros.page(numbers, overview, evaluations, about, parts).strip() + "\n"
         if len(page.encode()) <= MOST_BYTES or k_errors == 1:
             break
         k_errors, k_texts = (k_errors, k_texts // 2) if k_texts else (k_errors // 2, 0)
@@ -125,7 +137,8 @@ def _macros(lang: str, names: dict[str, str], anchors: dict[int, str]) -> Any:
         return name if name == code else f"{name} ({code})"
 
     colours = (colormaps["Blues"](step / SHADES, bytes=True)[:3] for step in range(SHADES + 1))
-    known = {name: globals()[name] for name in ("COMPARE_ALL", "FEW_TEXTS", "GRAVE", "PARTS", "PLACES", "SLIGHT")} | {
+    constants = ("COMPARE_ALL", "FEW_TEXTS", "GRAVE", "MOST_SUSPECTS", "PARTS", "PLACES", "SLIGHT")
+    known = {name: globals()[name] for name in constants} | {
         "anchors": anchors,
         "baselines": lambda counts: metrics.all_metrics(tables.majority_baseline(counts)),
         "bounds": lambda of: "" if np.isnan(of[0]) else f" ({signed(of[0])} {say('to', lang)} {signed(of[1])})",
@@ -143,6 +156,7 @@ def _macros(lang: str, names: dict[str, str], anchors: dict[int, str]) -> Any:
             for step, (r, g, b) in enumerate(colours)
         ),
         "percent": lambda value: labels.number(100 * value, 0, lang),
+        "plain_number": lambda value: labels.number(value, 2, lang),
         "plain": lambda value: runs.one_line(" ".join(map(str, value)) if isinstance(value, list) else str(value)),
         "range": lambda of: "" if np.isnan(of[0]) else f"{number(of[0])}–{number(of[1])}",
         "register": lambda name: " ".join(dict.fromkeys((name, labels.label(labels.REGISTERS, name, lang)))),
@@ -347,6 +361,14 @@ def _errors(row: Any, n_texts: int, lang: str) -> Errors | None:
     texts = results.test_texts(row) if n_texts else {}
     for probability, gold, predicted, number in errors.itertuples(index=False):
         of_pair = pairs.setdefault((gold, predicted), [])
-        text = texts.get(number, "") if len(of_pair) < n_texts else ""
+        text = results.beginning(texts.get(number, "")) if len(of_pair) < n_texts else ""
         of_pair.append((f"{number} ({labels.number(probability, 2, lang)})", runs.one_line(text)))
     return dict(sorted(pairs.items(), key=lambda pair: (-len(pair[1]), pair[0])))
+
+
+def _words(words: pd.DataFrame) -> dict[tuple[str, str], list[tuple[str, int, int]]]:
+    """Return (gold, predicted) -> its first words, each with its two counts; predicted is "" for a register's."""
+    found: dict[tuple[str, str], list[tuple[str, int, int]]] = {}
+    for one in words.groupby(["gold", "predicted"], sort=False).head(MOST_WORDS).itertuples():
+        found.setdefault((one.gold, one.predicted), []).append((one.word, one.count, one.count_other))
+    return found

@@ -236,7 +236,7 @@ def differences(frame: pd.DataFrame) -> list[str]:
 # ---- predictions ----
 
 
-def _predictions(folder: Path, eval_lang: str) -> list[list[str]] | None:
+def read_predictions(folder: Path, eval_lang: str) -> list[list[str]] | None:
     """Return the rows of predictions/LANG.tsv, header first: row, gold, predicted, probabilities; None if gone."""
     try:
         # pandas takes five times as long, and there may be hundreds of these files
@@ -249,7 +249,7 @@ def _predictions(folder: Path, eval_lang: str) -> list[list[str]] | None:
 @functools.lru_cache(maxsize=4000)  # a run is compared with many others
 def answers(folder: Path, eval_lang: str, registers: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray] | None:
     """Return gold and predicted label ids of the test texts, in the file's order; None if the predictions are gone."""
-    ids, rows = {register: index for index, register in enumerate(registers)}, _predictions(folder, eval_lang)
+    ids, rows = {register: index for index, register in enumerate(registers)}, read_predictions(folder, eval_lang)
     if rows is None:
         return None
     gold, predicted = np.array([(ids[gold], ids[predicted]) for _, gold, predicted, *_ in rows[1:]]).T
@@ -297,7 +297,7 @@ def read_errors(row: Any) -> pd.DataFrame | None:
 
     Columns: probability (of the predicted register), gold, predicted, row (in the test file, from 1).
     """
-    if (rows := _predictions(row.folder, row.eval_lang)) is None:
+    if (rows := read_predictions(row.folder, row.eval_lang)) is None:
         return None
     column = {register: index for index, register in enumerate(rows[0][3:], start=3)}
     wrong = [(float(one[column[one[2]]]), one[1], one[2], int(one[0])) for one in rows[1:] if one[1] != one[2]]
@@ -315,12 +315,12 @@ def write_errors(row: Any) -> None:
         return
     texts = test_texts(row)
     errors["probability"] = errors["probability"].map("{:.4f}".format)
-    errors["text"] = [no_formula(texts.get(number, "")) for number in errors["row"]]
+    errors["text"] = [no_formula(beginning(texts.get(number, ""))) for number in errors["row"]]
     runs.write_text(row.folder / "errors" / f"{row.eval_lang}.tsv", errors.to_csv(sep="\t", index=False))
 
 
 def test_texts(row: Any) -> dict[int, str]:
-    """Return row -> beginning of the text, on one line, for the test file of an evaluation.
+    """Return row -> text of the test file of an evaluation, in its order.
 
     {} if the corpus is not on this machine, or its test file has changed.
     """
@@ -333,8 +333,12 @@ def _test_texts(corpus: str, eval_lang: str, sha256: str, registers: tuple[str, 
         texts = read_texts(Path(corpus or os.devnull), "test", eval_lang, registers)
     except CorpusError:
         return {}
-    beginnings = (" ".join(text.split())[:BEGINNING] for text in texts["text"])
-    return dict(zip(texts["row"], beginnings, strict=True)) if texts.attrs["sha256"] == sha256 else {}
+    return dict(zip(texts["row"], texts["text"], strict=True)) if texts.attrs["sha256"] == sha256 else {}
+
+
+def beginning(text: str) -> str:
+    """Return the beginning of a text, on one line, as lists show it."""
+    return " ".join(text.split())[:BEGINNING]
 
 
 # ---- names and commands ----

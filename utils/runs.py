@@ -8,7 +8,7 @@ in the order given, and everything about it is in two folders of that name:
         run.json                  options, corpus, versions, hash of the weights; written last: the run is finished
         predictions/LANG.tsv      one row per test text
         eval/LANG.json            confusion counts, scores, their signature; written last: LANG is evaluated
-        cfm.png, errors/LANG.tsv  drawn and listed by post_eval.py
+        cfm.png, errors/LANG.tsv, keywords/LANG.tsv   written by post_eval.py
         train.txt, eval.txt       logs of the submit scripts' jobs
         .lock                     held while the run is trained; says by whom
     models/[SUBFOLDER/]MODEL-LANGS/
@@ -462,7 +462,7 @@ def started_by_this_job(run: Run) -> bool:
 def start_again(run: Run) -> None:
     """Remove an earlier training of this run with its evaluations, and first the file that says it is finished."""
     (run.outputs / "run.json").unlink(missing_ok=True)
-    for folder in ("eval", "predictions", "errors"):  # scores first: they say "done"
+    for folder in ("eval", "predictions", "errors", "keywords"):  # scores first: they say "done"
         shutil.rmtree(run.outputs / folder, ignore_errors=True)
     for file in [*run.outputs.glob("cfm*.*"), run.outputs / "train.json"]:
         file.unlink(missing_ok=True)
