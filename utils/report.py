@@ -1,9 +1,9 @@
 """Write report.html: one page from the matrices to the evaluations behind them, and to their errors.
 
-It is made of the same frame and matrices as figures and tables, and prints the same scores and verdicts. All of it is
-HTML: an evaluation is displayed where a link leads to it or into it (CSS :target), and such a link can be sent. Nothing
-is loaded from elsewhere, and a policy in the page forbids it: its style and its script are allowed by their hashes.
-Jinja escapes names and texts; links are percent-encoded. The same input gives the same bytes.
+It is made from the same frame and matrices as figures and tables, so it shows the same scores and verdicts. It is plain
+HTML: an evaluation is displayed when a link leads to it (CSS :target), and such a link can be sent. The page loads
+nothing, and its own policy forbids it: only its style and script are allowed, by their hashes. Jinja escapes names and
+texts; links are percent-encoded. The same input gives the same bytes.
 """
 
 import base64
@@ -26,13 +26,13 @@ from utils import labels, metrics, results, runs, tables
 from utils.corpus_load import DISTR
 from utils.runs import RunError
 
-MOST_EVALUATIONS = 1_000  # in a page; beyond, it holds matrices and registers alone
-MOST_BYTES = 9_900_000  # of a page: beyond, fewer texts and then fewer errors of each pair of registers are in it
-COMPARE_ALL = 20  # rows of a column that are all compared with each other
+MOST_EVALUATIONS = 1_000  # with more, the page contains only matrices and registers
+MOST_BYTES = 9_900_000  # if the page is larger, it gets fewer texts, then fewer errors
+COMPARE_ALL = 20  # with up to so many rows, all of them are compared with each other
 FEW_TEXTS = 100  # of a test file
 PLACES = 8  # named in a sentence
 CONFUSED, CONFUSED_TEXTS = 0.1, 3  # share of a register's texts, and texts, predicted as another: they are confused
-SHADES, DARKEST = 25, 1.2  # of the figures' palette, and the score that its darkest colour would have
+SHADES, DARKEST = 25, 1.2  # number of colours, and the score of the darkest one
 GRAVE, SLIGHT = ("constant", "no better", "never", "incomparable", "changed"), ("few texts", "few")  # warnings
 MOST_SUSPECTS, MOST_WORDS = 10, 8  # of a language, of a pair or register; all are in suspects/ and keywords/
 PARTS = ("scores", "comparison", "matrix", "registers", "languages", "decides", "errors")  # of an evaluation
@@ -41,7 +41,7 @@ Errors = dict[tuple[str, str], list[tuple[str, str]]]  # (gold, predicted) -> ro
 
 
 def say(key: str, lang: str, **values: object) -> str:
-    """Return what the page says, its places filled; in French no line begins with a punctuation mark."""
+    """Return an entry of labels.WORDS with its places filled; in French, with no-break spaces before punctuation."""
     text = labels.word(key, lang, **values)
     return re.sub(" (?=[:;?!%])", "\u00a0", text) if lang == "fr" else text
 
@@ -68,7 +68,7 @@ def write_report(
     for index, metric, *score in frame[["metric", "score", "low", "high"]].itertuples():
         scores.setdefault(index, {})[metric] = tuple(score)
 
-    # one model after the other: its matrices, what they say of the registers, its evaluations
+    # for each model: its matrices, what they say about registers, its evaluations
     models, articles, base_dirs = [], [], list(dict.fromkeys(rows["base_dir"]))
     for name, group in itertools.groupby(matrices, lambda matrix: matrix.name):
         drawn = [(matrix, {(c.row, c.column): c for c in matrix.cells.itertuples()}) for matrix in group]
@@ -84,7 +84,7 @@ def write_report(
                 tables.register_scores([row]).to_dict("list"), of_runs[row.folder],
             )  # fmt: skip
             articles.append((row, html, _errors(row, n_texts, lang)))
-    # warnings by what many evaluations have in common, then by what differs
+    # warnings, grouped by their common words
     by_kind: dict[str, dict[str, list[Any]]] = {}
     for row in rows.itertuples():
         for _, sentence in warnings[row.Index]:
@@ -95,7 +95,7 @@ def write_report(
     parts = ["matrices", "registers", "suspects", *["words"] * bool(of_langs), "warnings", "about"]
     overview = macros.overview(models, warnings, by_kind, suspected, dict(sorted(of_langs.items())))
 
-    # of each pair of registers the most confident errors, as many as the page has room for, and texts before errors
+    # fewer texts, and then fewer errors per pair of registers, until the page is small enough
     longest = max((len(pair) for _, _, errors in articles for pair in (errors or {}).values()), default=1)
     has_texts = any(text for _, _, errors in articles for pair in (errors or {}).values() for *_, text in pair)
     of_corpus = "no texts" if not n_texts else "texts" if has_texts else "no corpus"
@@ -121,7 +121,7 @@ def write_report(
 
 
 def _macros(lang: str, names: dict[str, str], anchors: dict[int, str]) -> Any:
-    """Return the template's macros; names: language -> English name; anchors: evaluation -> where it is in the page."""
+    """Return the macros of the template; names: language -> English name; anchors: evaluation -> its id in the page."""
 
     def number(value: float | None) -> str:
         return "–" if value is None or np.isnan(value) else labels.number(100 * value, 1, lang)
@@ -130,7 +130,7 @@ def _macros(lang: str, names: dict[str, str], anchors: dict[int, str]) -> Any:
         return labels.signed(100 * value, 1, lang)
 
     def language(code: str, article: bool = False) -> str:
-        """Return a language with its code; article: as it stands in a sentence, in French with le or l’."""
+        """Return a language with its code; article: within a sentence, in French with le or l’."""
         name = labels.language(code, names, lang)
         if article and lang == "fr" and name != code:
             name = f"l’{name}" if name[0] in "aàâeéèêiîoôu" or name == "hébreu" else f"le {name}"
@@ -150,7 +150,7 @@ def _macros(lang: str, names: dict[str, str], anchors: dict[int, str]) -> Any:
         "MIN_TEXTS": metrics.MIN_TEXTS,
         "number": number,
         "p_value": functools.partial(labels.p_value, lang=lang),
-        # on a blue of little green white is clearer, on a lighter one black
+        # white text on dark blue, black on light blue
         "palette": "\n".join(
             f".b{step}{{background:rgb({r},{g},{b});color:{'#fff' if g < 120 else '#000'}}}"
             for step, (r, g, b) in enumerate(colours)
@@ -176,7 +176,7 @@ def _macros(lang: str, names: dict[str, str], anchors: dict[int, str]) -> Any:
 
 
 def _warnings(row: Any, lang: str) -> list[tuple[str, str]]:
-    """Return what to mind of an evaluation, the gravest first: the kind of warning, and its sentence."""
+    """Return the warnings about an evaluation, the most serious first: kind and sentence."""
     counts, corpus, test = row.counts, row.record["corpus"], row.signature["test_sha256"]
     gold, predicted = counts.sum(axis=1), counts.sum(axis=0)
     accuracy, baseline = (metrics.micro_f1(of) for of in (counts, tables.majority_baseline(counts)))
@@ -187,7 +187,7 @@ def _warnings(row: Any, lang: str) -> list[tuple[str, str]]:
     def places(found: list[str]) -> dict[str, Any]:
         return {"n": len(found), "names": ", ".join(runs.one_line(place) for place in found[:PLACES])}
 
-    # a training that --patience stopped: the rate would be 0 at its planned end
+    # a training that --patience stopped: at its planned end, the rate would be 0
     try:
         epochs = runs.read_record(row.folder / "train.json", [{"learning_rate": float}], "")
         rates = [epoch["learning_rate"] for epoch in epochs]
@@ -199,6 +199,7 @@ def _warnings(row: Any, lang: str) -> list[tuple[str, str]]:
     tenths = {"score": labels.number(100 * accuracy, 1, lang), "baseline": labels.number(100 * baseline, 1, lang)}
     is_constant = (predicted > 0).sum() == 1
     never, few = (gold > 0) & (predicted == 0), (gold > 0) & (gold < metrics.MIN_TEXTS)
+    # whether it applies, its kind, the values of its sentence
     found: list[tuple[Any, str, dict[str, Any]]] = [
         (is_constant, "constant", {"names": row.registers[predicted.argmax()]}),
         (accuracy <= baseline, "no better", tenths),
@@ -226,7 +227,8 @@ def _ranked(cells: dict[tuple[str, str], Any], column: str) -> list[Any]:
 
 
 def _comparisons(matrix: tables.Matrix, cells: dict[tuple[str, str], Any]) -> dict[tuple[str, str, str], dict]:
-    """Return (column, row, other row) -> the row minus the other, and the verdict by which the matrix marks them."""
+    """Return (column, row, other row) -> the row minus the other, and the verdict that the matrix marks are based on."""
+    # all pairs of a column, or with many rows the best against each other one
     compared = {}
     for column in matrix.columns:
         ranked = _ranked(cells, column)
@@ -254,12 +256,12 @@ def _comparisons(matrix: tables.Matrix, cells: dict[tuple[str, str], Any]) -> di
 
 
 def _finding(row: Any, drawn: list, compared: list, base_dirs: list[Path], lang: str) -> tuple[str, list[str]]:
-    """Return the sentence that says what an evaluation has found, and the commands that repeat it."""
+    """Return the result of an evaluation in a sentence, and the commands that repeat it."""
     length = row.signature["max_length"]
     commands = [results.evaluate_command(row.record, [row.eval_lang]) + " --overwrite"]
     if length != row.record["settings"]["max_length"]:
         commands[0] += f" --max-length {length}"
-    # of the first metric that there are texts enough for
+    # of the first metric for which there are enough texts
     has_score = [not np.isnan(cells[row.training, row.eval_lang].score) for _, cells in drawn]
     if not any(has_score):
         return say("too few texts", lang), commands

@@ -56,6 +56,7 @@ def make_matrices(frame: pd.DataFrame, metric_names: Sequence[str], n_seeds: int
     for (subfolder, model), of_model in frame.groupby(["subfolder", "model"], sort=False):
         rows, columns = list(dict.fromkeys(of_model["training"])), sorted(set(of_model["eval_lang"]))
         for metric in metric_names:
+            # a cell per training and evaluation language, over its seeds
             of_cells: dict[tuple[str, str], list[Any]] = {}
             for one in of_model[of_model["metric"] == metric].itertuples():
                 of_cells.setdefault((one.training, one.eval_lang), []).append(one)
@@ -80,6 +81,7 @@ def make_matrices(frame: pd.DataFrame, metric_names: Sequence[str], n_seeds: int
                 if mean := _mean(of_row, zero_shot, metric):
                     cells.append({"row": row, "column": MEAN, "kind": "mean", **mean})
 
+            # the baseline, and what is written above each column
             heads, gold = {}, {}
             for column in columns:
                 of_column = [one for (_, lang_), of_cell in of_cells.items() if lang_ == column for one in of_cell]
@@ -122,6 +124,7 @@ def _cell(rows: list[Any], metric: str) -> dict:
     low, high = first.low, first.high
     if len(used) > 1:
         low, high = results.interval_of_mean([used], metric) if is_comparable else (np.nan, np.nan)
+    # marks: not comparable, no better than the baseline, a register in the mean that is never predicted
     accuracy = np.mean([metrics.micro_f1(one) for one in counts])
     never = metrics.measurable(counts.sum(axis=2)) & (counts.sum(axis=1) == 0)
     marks = [
@@ -144,6 +147,7 @@ def _cell(rows: list[Any], metric: str) -> dict:
 
 def _mean(rows: list[Any], zero_shot: list[str], metric: str) -> dict | None:
     """Return the mean of a row over the languages, and its interval, from the n seeds that have all; None if none."""
+    # only seeds with all languages: another mean would be over other texts
     of_seeds: dict[Path, list[Any]] = {}
     for row in sorted(rows, key=lambda row: row.Index):
         if row.eval_lang in zero_shot and not row.not_comparable and not np.isnan(row.score):
@@ -190,6 +194,7 @@ def _lines(cell: dict, lang: str) -> tuple[str, ...]:
     mark = f" {cell['mark']}" if cell["mark"] else ""
     if np.isnan(cell["score"]):
         return (word("too few texts", lang) + mark,)
+    # the score comes first, then what says how certain it is
     sd = "" if np.isnan(cell["sd"]) else f" ±{number(100 * cell['sd'], 1, lang)}"
     lines = [number(100 * cell["score"], 1, lang) + sd + mark]
     if not np.isnan(cell["low"]):

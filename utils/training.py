@@ -363,6 +363,7 @@ def train(
         disable_tqdm=True,
         report_to=[],
     )
+    # what transformers' Trainer has no option for: two rates, class weights, our order and loss
     recorder = Recorder(run, sampler, args)
     labels = np.asarray(train_set["labels"])
     weights = class_weights(labels, len(model.config.id2label or ())) if args.balanced else None
@@ -385,7 +386,8 @@ def train(
     trainer.remove_callback(PrinterCallback)
     assert trainer.accelerator.mixed_precision == {"fp32": "no"}.get(precision, precision)  # as run.json will say
 
-    handled = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]  # nohup ignores SIGHUP
+    # a signal asks to stop after the current step; one that is ignored stays ignored, as SIGHUP under nohup
+    handled = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
     earlier = {number: signal.signal(number, recorder.receive) for number in handled}
     try:
         trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
