@@ -227,7 +227,7 @@ def _ranked(cells: dict[tuple[str, str], Any], column: str) -> list[Any]:
 
 
 def _comparisons(matrix: tables.Matrix, cells: dict[tuple[str, str], Any]) -> dict[tuple[str, str, str], dict]:
-    """Return (column, row, other row) -> the row minus the other, and the verdict that the matrix marks are based on."""
+    """Return (column, row, other row) -> the row minus the other, and the verdict behind the marks of the matrix."""
     # all pairs of a column, or with many rows the best against each other one
     compared = {}
     for column in matrix.columns:
@@ -294,11 +294,13 @@ def _finding(row: Any, drawn: list, compared: list, base_dirs: list[Path], lang:
 
 
 def _registers(matrix: tables.Matrix, rows: pd.DataFrame) -> dict[str, Any]:
-    """Return what a model's evaluations say of the registers: which suffer from zero-shot, and which are confused.
+    """Return what the evaluations of a model say about registers: which suffer in zero-shot, which are confused.
 
-    A training counts once, as the mean of its seeds. What can't be compared is left out, and evaluations that say
-    nothing of the registers: no better than the most frequent one, or of a model that never predicts one of ten texts.
+    A training counts once, as the mean of its seeds. Left out are evaluations that are not comparable, and those that
+    say nothing about registers: no better than always predicting the most frequent one, or by a model that never
+    predicts a register of ten texts.
     """
+    # which evaluations say nothing
     rows = rows[rows["not_comparable"] == ""]
     is_void = np.array([not metrics.beats_largest_register(counts) for counts in rows["counts"]], dtype=bool)
     silent = set()
@@ -308,7 +310,7 @@ def _registers(matrix: tables.Matrix, rows: pd.DataFrame) -> dict[str, Any]:
             silent.add(folder)
     is_out = is_void | rows["folder"].isin(silent).to_numpy()
 
-    # of each register with ten texts: its F1 in a training and language, and the share predicted as each other one
+    # for each register with ten texts: its F1 by training and language, and the share predicted as each other register
     f1: dict[str, dict[tuple[str, bool], list[float]]] = {}
     pairs: dict[tuple[str, str], dict[str, list[tuple[float, float, int]]]] = {}
     for (_, lang), seeds in rows[~is_out].groupby(["training", "eval_lang"], sort=False):
@@ -324,15 +326,17 @@ def _registers(matrix: tables.Matrix, rows: pd.DataFrame) -> dict[str, Any]:
                     share = (counts[i, j] / counts[i].sum(), counts[i, j], seeds.index[0])
                     pairs.setdefault((register, other), {}).setdefault(lang, []).append(share)
 
+    # F1 with and without training on the language, averaged over the languages that have both
     suffers = []
     for register, of_langs in f1.items():
         both = [lang for lang in matrix.columns if {(lang, True), (lang, False)} <= of_langs.keys()]
         if both:
             zero, own = ([np.mean(of_langs[lang, kind]) for lang in both] for kind in (True, False))
-            # rounded first: the reader can subtract the two averages
+            # rounded first, so that the difference agrees with the two means displayed
             trained, without = (round(float(np.mean(means)), 3) for means in (own, zero))
             lower = [lang for lang, a, b in zip(both, zero, own, strict=True) if a < b]
             suffers.append((without - trained, register, trained, without, lower, both))
+    # pairs that are confused in at least one language, the most widespread first
     confused = []
     for (gold, predicted), of_pair in pairs.items():
         means = {lang: np.mean([share[:2] for share in shares], axis=0) for lang, shares in of_pair.items()}
@@ -353,9 +357,9 @@ def _registers(matrix: tables.Matrix, rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def _errors(row: Any, n_texts: int, lang: str) -> Errors | None:
-    """Return an evaluation's errors by pair of registers, the most frequent pair first, in it the most confident.
+    """Return the errors of an evaluation by pair of registers, the most frequent pair and the most confident error first.
 
-    None where the predictions are gone.
+    None if the predictions are gone.
     """
     errors, pairs = results.read_errors(row), Errors()
     if errors is None:
@@ -369,7 +373,7 @@ def _errors(row: Any, n_texts: int, lang: str) -> Errors | None:
 
 
 def _words(words: pd.DataFrame) -> dict[tuple[str, str], list[tuple[str, int, int]]]:
-    """Return (gold, predicted) -> its first words, each with its two counts; predicted is "" for a register's."""
+    """Return (gold, predicted) -> its first words with their two counts; predicted is "" for the words of a register."""
     found: dict[tuple[str, str], list[tuple[str, int, int]]] = {}
     for one in words.groupby(["gold", "predicted"], sort=False).head(MOST_WORDS).itertuples():
         found.setdefault((one.gold, one.predicted), []).append((one.word, one.count, one.count_other))
