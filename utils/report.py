@@ -357,7 +357,7 @@ def _registers(matrix: tables.Matrix, rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def _errors(row: Any, n_texts: int, lang: str) -> Errors | None:
-    """Return the errors of an evaluation by pair of registers, the most frequent pair and the most confident error first.
+    """Return the errors of an evaluation by pair of registers: frequent pairs first, then confident errors first.
 
     None if the predictions are gone.
     """
@@ -373,7 +373,7 @@ def _errors(row: Any, n_texts: int, lang: str) -> Errors | None:
 
 
 def _words(words: pd.DataFrame) -> dict[tuple[str, str], list[tuple[str, int, int]]]:
-    """Return (gold, predicted) -> its first words with their two counts; predicted is "" for the words of a register."""
+    """Return (gold, predicted) -> first words with their two counts; predicted is "" for the words of a register."""
     found: dict[tuple[str, str], list[tuple[str, int, int]]] = {}
     for one in words.groupby(["gold", "predicted"], sort=False).head(MOST_WORDS).itertuples():
         found.setdefault((one.gold, one.predicted), []).append((one.word, one.count, one.count_other))
