@@ -8,7 +8,8 @@ Reads   what finetune.py and evaluate.py wrote under the base dirs (default: out
         only for the beginnings of texts in errors/, where it is at hand
 Writes  in each run's folder: cfm.png, errors/LANG.tsv
         in the base dir (--output-dir): tve.png, registers.png, tve.md, tve.tex, tve_cells.csv, tve.csv,
-        per_register.csv, methods.md, report.html; README.md says what each holds
+        per_register.csv, methods.md, report.html, and curve.png where runs differ in --texts alone; README.md says
+        what each holds
         What one page can't hold goes to further ones: cfm-2.png, tve-2.png…
 Prints  the matrices of the metrics drawn, or with --compare the comparison
 Exit    0 all drawn, 1 nothing to draw, or damaged files (named; the rest is drawn), 2 wrong use,
@@ -169,7 +170,7 @@ def draw_run(rows: pd.DataFrame, names: dict[str, str], lang: str, with_summary:
 
 def draw_transfer(args: argparse.Namespace, frame: pd.DataFrame, names: dict[str, str]) -> str:
     """Write matrices, tables and page; return the matrices as text, and name what is missing or not comparable."""
-    from utils import methods, registers, report, tve
+    from utils import curve, methods, registers, report, tve
 
     rows, folder, lang = results.evaluations(frame), args.output_dir, args.labels
     for (_, model), of_model in rows.groupby(["subfolder", "model"], sort=False):
@@ -191,6 +192,8 @@ def draw_transfer(args: argparse.Namespace, frame: pd.DataFrame, names: dict[str
         return ""
     n_pages = save_figures(tve.draw_matrices(matrices, lang), folder / "tve", args.format)
     save_figures(registers.draw(frame, names, lang), folder / "registers", args.format)
+    if save_figures(curve.draw(frame, args.tve_metrics, lang), folder / "curve", args.format):
+        log.info("%s: curve.%s, of runs that differ in --texts alone", runs.shown(folder), args.format[0])
     runs.write_text(folder / "tve.md", tables.markdown_table(matrices, lang))
     runs.write_text(folder / "tve.tex", tables.latex_table(matrices, lang))
     runs.write_text(folder / "tve_cells.csv", tables.cells_csv(matrices))

@@ -243,14 +243,23 @@ def not_a_row(path: Path, line: int, fields: list[str], registers: Collection[st
 
 
 def load_training_texts(
-    corpus: Path, train_langs: list[str], registers: list[str], *, validation_size: float, seed: int, all_texts: bool
+    corpus: Path,
+    train_langs: list[str],
+    registers: list[str],
+    *,
+    validation_size: float,
+    seed: int,
+    all_texts: bool,
+    n_texts: int | None = None,
 ) -> "tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]":
     """Read and split the training texts of these languages: training part, validation part, report.
 
     A function of corpus and seed alone. Left out: texts that also occur in any of the corpus's test files. A text that
     occurs several times in a file is one text; under several registers, or in several languages, its rows stay together
-    in the split. Unless all_texts, as many texts are taken of each language as the smallest has. The report holds, for
-    the log and run.json: names of languages, hashes, rows and skipped rows per file, and counts.
+    in the split. Unless all_texts, as many texts are taken of each language as the smallest has. n_texts: so many of
+    each language instead, the validation's share of them included; both parts of a smaller number are within those of
+    a larger one. The report holds, for the log and run.json: names of languages, hashes, rows and skipped rows per
+    file, and counts.
     """
     import pandas as pd
 
@@ -283,6 +292,9 @@ def load_training_texts(
     once = pool.drop_duplicates("key")
     held_out = once.loc[draw(once, round(validation_size * len(once)), rng, leave_one=True), "key"]
     in_validation = pool["key"].isin(held_out)
+    if n_texts:
+        taken = first_texts(pool, in_validation, n_texts, validation_size, rng, corpus)
+        pool, in_validation = pool.loc[taken], in_validation.loc[taken]
     columns = ["lang", "row", "line", "register", "text"]
     train, validation = pool.loc[~in_validation, columns], pool.loc[in_validation, columns]
     if validation.empty or train["register"].nunique() < 2:
@@ -329,6 +341,30 @@ def draw(texts: "pd.DataFrame", size: int, rng: np.random.Generator, *, leave_on
     return texts.index[texts.index.isin(np.concatenate(drawn))]
 
 
+def first_texts(
+    pool: "pd.DataFrame", in_validation: "pd.Series", n_texts: int, share: float, rng: np.random.Generator, corpus: Path
+) -> "pd.Series":
+    """Tell of each text whether it is among the first n_texts of its language, a share of them for validation.
+
+    The order is drawn once for all numbers of texts, each register spread evenly over it.
+    """
+    strata = [in_validation, pool["lang"], pool["register"]]
+    place = pool.groupby(strata)["text"].transform(
+        lambda of: (rng.permutation(len(of)) + rng.random(len(of))) / len(of)
+    )
+    rank = place.groupby([in_validation, pool["lang"]]).rank(method="first")
+    n_first = rank.copy()
+    for lang, held_out in in_validation.groupby(pool["lang"]):
+        n_held_out = int(held_out.sum())
+        n_train = len(held_out) - n_held_out
+        if n_texts > len(held_out):
+            path = f"{corpus}/corpus/train/{lang}.tsv"
+            raise CorpusError(f"{path}: {len(held_out)} texts can be used, fewer than --texts {n_texts}; take fewer")
+        n_validation = min(max(round(share * n_texts), n_texts - n_train), n_held_out)
+        n_first[held_out.index] = np.where(held_out, n_validation, n_texts - n_validation)
+    return rank <= n_first
+
+
 def normalise(text: str) -> str:
     """Return what of a text is compared: as NFKC, without format characters (zero-width, soft hyphens), blanks as one.
 
@@ -359,7 +395,7 @@ def report_lines(report: dict[str, Any], registers: Sequence[str]) -> Iterator[s
     facts = pd.DataFrame(report["texts"]).T.rename(columns=lambda name: name.replace("_", " "))
     yield from facts.drop(columns="skipped").to_string().split("\n")
     if (facts["taken"] < facts["texts"] - facts["also in test"] - facts["repeated"]).any():
-        yield "taken: as many texts of each language as the smallest has (--all-texts takes all)"
+        yield "taken: as many texts of each language as the smallest has (--all-texts takes all), or as --texts says"
     for skipped in facts["skipped"]:
         yield from [f"skipped {row}" for row in skipped[:10]]
     yield from several_lines(report["several_registers"])

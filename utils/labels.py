@@ -112,6 +112,12 @@ WORDS = {
         "F1 × 100 et son intervalle à 95 %, pour d’autres textes du même genre ; pour plusieurs graines, leur "
         "moyenne et une barre qui couvre tous leurs intervalles ; cercle vide : moins de 10 textes ; entre "
         "parenthèses, le nombre de textes de référence"),
+    "curves": ("How many texts are enough", "Combien de textes suffisent"),
+    "curves note": ("score × 100; of several seeds the mean, and a bar of its standard deviation on both sides",
+        "score × 100 ; pour plusieurs graines, la moyenne, et de part et d’autre une barre d’un écart type"),
+    "texts of each": ("texts of each training language, those of validation included",
+        "textes de chaque langue d’entraînement, ceux de validation compris"),
+    "own languages": ("training languages", "langues d’entraînement"),
     # what only the page says
     "title": ("Register classification: from a score to its errors", "Classer les registres : du score aux erreurs"),
     "intro": ("{runs} trained models, {langs} evaluation languages, {n} evaluations",

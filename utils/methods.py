@@ -11,7 +11,10 @@ from utils import labels, results, runs, tables
 
 # a sentence with a place for which no value is known is left out; a place with :.0 prints nothing
 PARAGRAPH = {
-    "en": """We fine-tuned {models} to classify texts by register ({registers}). Training languages, with their numbers
+    "en": """We fine-tuned {models} to classify texts by register ({registers}). Our baseline, {ngrams}, is a logistic
+regression on the TF-IDF weights of the {n_ngrams} character n-grams (1 to 5 characters, within words) that most
+training texts have (scikit-learn {sklearn}); C, chosen by the validation loss: {c}. Texts taken of each training
+language, those of validation included: {texts}. Training languages, with their numbers
 of texts without those of validation: {trainings}. Texts that are in a test file too were left out. Peak learning rate:
 {learning_rate}, of the classifier’s head {head_rate}. Texts per update: {batch_size} × {gradient_accumulation} steps ×
 {processes} processes. Share of the layers frozen, with the embeddings: {frozen_layers}. Loss weighted inversely to the
@@ -28,8 +31,12 @@ scale, with Student’s t{delta:.0}. Those over {several} trainings also hold fo
 evaluation language was compared with the others on the same texts ({test}, Bonferroni’s correction, level 0.05). Not
 comparable, and left out of means and bests: {different}. Software: register-finetuning, torch {torch}, transformers
 {transformers}. Commit of register-finetuning: {commit}.""",
-    "fr": """Nous avons affiné {models} pour classer des textes par registre ({registers}). Langues d’entraînement et
-nombre de textes, hors validation : {trainings}. Les textes présents aussi dans un fichier de test ont été écartés. Taux
+    "fr": """Nous avons affiné {models} pour classer des textes par registre ({registers}). Notre modèle de comparaison,
+{ngrams}, est une régression logistique sur les poids TF-IDF des {n_ngrams} n-grammes de caractères (de 1 à 5, au sein
+d’un mot) présents dans le plus de textes d’entraînement (scikit-learn {sklearn}) ; C, choisi par la perte de
+validation : {c}. Textes pris dans chaque langue d’entraînement, validation comprise : {texts}. Langues
+d’entraînement et nombre de textes, hors validation : {trainings}. Les textes présents aussi dans un fichier de test ont
+été écartés. Taux
 d’apprentissage maximal : {learning_rate}, celui de la tête de classification {head_rate}. Textes par mise à jour :
 {batch_size} × {gradient_accumulation} pas × {processes} processus. Part des couches gelées, avec les plongements :
 {frozen_layers}. Perte pondérée à l’inverse de la fréquence des registres : {balanced}. Tokens lus d’un texte, depuis
@@ -103,9 +110,11 @@ def write_methods(
     options = [
         one | one.get("versions", {}) | one["settings"] | {"precision_used": one.get("precision")}
         | ({} if one.get("pretrained", True) else {"frozen_layers": 0})
+        | (dict.fromkeys(("max_length", "epochs", "best_epoch")) if one.get("ngrams") else {})
         for one in records
-    ] + list(rows["signature"])  # fmt: skip
+    ] + [one | {"max_length": one["max_length"] or None} for one in rows["signature"]]  # fmt: skip
     facts = {place: listed(one.get(place) for one in options) for place in re.findall(r"{(\w+)", PARAGRAPH[lang])}
+    fitted = [one for one in records if one.get("ngrams")]
     counts = [[sum(one["corpus"]["train"].get(code, {}).values()) for code in one["train_langs"]] for one in records]
     trained = trained.assign(texts=[" + ".join(map(str, n)) if all(n) else "" for n in counts])
     drawn = {matrix.metric: labels.label(labels.METRICS, matrix.metric, lang) for matrix in matrices}
@@ -115,8 +124,13 @@ def write_methods(
     facts |= dict.fromkeys(drawn, "drawn") | {
         "models": listed(
             f"{model} ({name if HUB_ID.fullmatch(name) else Path(name).name})" if name else model
-            for model, name in zip(trained["model"], checkpoints, strict=True)
+            for model, name, one in zip(trained["model"], checkpoints, records, strict=True)
+            if one not in fitted
         ),
+        "ngrams": listed(one["model_name"] for one in fitted),
+        "n_ngrams": listed(one["ngrams"]["n_ngrams"] for one in fitted),
+        "c": listed(one["ngrams"]["C"] for one in fitted),
+        "sklearn": listed(one.get("versions", {}).get("scikit-learn") for one in fitted),
         "registers": listed(", ".join(registers) for registers in rows["registers"]),
         "trainings": listed(with_texts(one, of["texts"]) for one, of in trained.groupby("train_langs", sort=False)),
         "n_trainings": listed(trained.groupby(["subfolder", "model", "training"]).size().tolist()),

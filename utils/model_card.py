@@ -16,14 +16,12 @@ def model_card(
     registers: dict[str, str],
     report: dict,
     best: dict[str, Any],
-    n_epochs: int,
-    start_langs: list[str],
+    facts: dict[str, Any],
 ) -> str:
-    """Return the README.md of a fine-tuned model: data, registers, scores with intervals, limits, how to load it.
+    """Return the README.md of a trained model: data, registers, scores with intervals, limits, how to load it.
 
     registers: abbreviation -> name. report: of corpus_load.load_training_texts. best: the record in train.json
-    of the epoch that was kept, of n_epochs that were trained. start_langs: those that the start
-    model was trained on.
+    of what was kept. facts: start_langs, epochs, and, where n-grams were counted, ngrams, as run.json has them.
     """
     validation = best["validation"]
     n_validation = sum(sum(counts.values()) for counts in report["validation"].values())
@@ -47,17 +45,28 @@ def model_card(
     learnt = metrics.beats_largest_register(confusion)
     warning = "" if learnt else f"**This model has learnt nothing that counts: {metrics.NOTHING_LEARNT}.**\n\n"
     langs = ", ".join(args.train_langs)
-    if start_langs:
-        langs += f"; before that, its start model was fine-tuned on texts in {', '.join(start_langs)}"
+    if facts["start_langs"]:
+        langs += f"; before that, its start model was fine-tuned on texts in {', '.join(facts['start_langs'])}"
+    if "ngrams" in facts:
+        what, chosen = "logistic regression on character n-grams, trained", f"C = {best['C']:g}"
+        read = "All of a text is"
+        load = f"""    from pathlib import Path
+    from utils import ngrams
+    model = ngrams.load(Path("{runs.shown(run.models)}"))
+    ngrams.predict(model, ["a text"], model["registers"])  # a column per register"""
+    else:
+        what, chosen = f"`{args.checkpoint}`, fine-tuned", f"epoch {best['epoch']} of {facts['epochs']}"
+        read = f"Only the first {args.max_length} tokens of a text are"
+        load = f"""    from transformers import pipeline
+    classify = pipeline("text-classification", model="{runs.shown(run.models)}")
+    classify("a text", truncation=True, max_length={args.max_length})"""
     return f"""# {run.name}
 
-A classifier of the register of a text: `{args.checkpoint}`, fine-tuned on texts in {langs}.
+A classifier of the register of a text: {what} on texts in {langs}.
 
 ## How to load it
 
-    from transformers import pipeline
-    classify = pipeline("text-classification", model="{runs.shown(run.models)}")
-    classify("a text", truncation=True, max_length={args.max_length})
+{load}
 
 ## Registers
 
@@ -75,12 +84,12 @@ On the {n_validation} validation texts, with 95 % intervals:
 
 {_table(["score", "value", "95 % interval"], scores)}
 
-{warning}Their loss chose epoch {best["epoch"]} of {n_epochs}, so expect a little less on other texts of these
+{warning}Their loss chose {chosen}, so expect a little less on other texts of these
 languages. They say nothing about other languages: evaluate.py measures those, each on its own test texts.
 
 ## Limits
 
-- Only the first {args.max_length} tokens of a text are read.
+- {read} read.
 - Every text gets one of these registers, also a text of another register or of several.
 - The probabilities are the model's own, and were not calibrated.
 - What holds for the checkpoint and for the corpus, their licences too, holds for this model.
