@@ -34,15 +34,14 @@ import logging
 import math
 import shlex
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from utils import corpus_load, download_model, environment, metrics, options, runs
+from utils import corpus_load, download_model, environment, metrics, ngrams, options, runs
 from utils.runs import Run, RunError
 
-if TYPE_CHECKING:  # they take long to load
+if TYPE_CHECKING:  # it takes long to load
     import pandas as pd
-
-    from utils.model import Classifier
 
 log = logging.getLogger("evaluate")
 
@@ -52,7 +51,7 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
         "Evaluate a fine-tuned register classifier on one or several languages.",
         "python evaluate.py --model-name xlmr --train-langs en fr --eval-lang fi sv ru",
     )
-    options.add_run_arguments(parser, list(download_model.known_checkpoints()))
+    options.add_run_arguments(parser, download_model.known_models())
     # fmt: off
     parser.add_argument("--overwrite", action="store_true", help="evaluate languages again that were evaluated before")
     data = parser.add_argument_group("data")
@@ -78,6 +77,7 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
         everything = [lang for lang in tested if options.LANGUAGE.fullmatch(lang)] or ["all"]
         args.eval_lang = [*everything, *(lang for lang in args.eval_lang if lang != "all")]
     args.eval_lang = list(dict.fromkeys(args.eval_lang))
+    args.without_effect = options.given(parser, args, ("max_length", "batch_size", "precision"))
     return args, run
 
 
@@ -88,7 +88,7 @@ def load_record(args: argparse.Namespace, run: Run) -> dict[str, Any]:
     if not (run.outputs / "run.json").is_file():
         subfolder = f" --subfolder {args.subfolder}" if args.subfolder else ""
         names = f"--model-name {args.model_name} --train-langs {' '.join(args.train_langs)}{subfolder}"
-        is_known = args.model_name in download_model.known_checkpoints()
+        is_known = args.model_name in download_model.known_models()
         how = f": python finetune.py {names}" if is_known else ", with the --checkpoint that this name stands for"
         raise RunError(f"{runs.shown(run.outputs)}: is not trained yet (there is no run.json); train it first{how}")
     shape = runs.FINISHED | results.RECORD | {"settings": {"registers": [str], "max_length": int}}
@@ -100,7 +100,11 @@ def load_record(args: argparse.Namespace, run: Run) -> dict[str, Any]:
 def signature(
     args: argparse.Namespace, record: dict[str, Any], eval_lang: str, test_sha256: str | None
 ) -> dict[str, Any]:
-    """Return what decides the scores, known before any text is read, in a fixed order."""
+    """Return what decides the scores, known before any text is read, in a fixed order.
+
+    N-grams read all of a text, which is max_length 0, and compute in one precision alone.
+    """
+    is_ngrams = args.model_name == ngrams.NAME
     return {
         "model_name": args.model_name,
         "train_langs": args.train_langs,
@@ -108,8 +112,8 @@ def signature(
         "eval_lang": eval_lang,
         "test_sha256": test_sha256,
         "registers": record["settings"]["registers"],
-        "max_length": args.max_length or record["settings"]["max_length"],
-        "precision": args.precision,
+        "max_length": 0 if is_ngrams else args.max_length or record["settings"]["max_length"],
+        "precision": "fp64" if is_ngrams else args.precision,
     }
 
 
@@ -155,26 +159,66 @@ def is_done(run: Run, record: dict[str, Any], expected: dict[str, Any], on_this_
     return True
 
 
+def load_model(args: argparse.Namespace, run: Run, registers: list[str], max_length: int) -> tuple[Callable, dict]:
+    """Return what predicts texts with the run's model, and what its signature tells of how that is computed.
+
+    The first takes texts and the name of their language, and returns probabilities, shape (texts, registers), and the
+    share of the texts that have more than max_length tokens.
+    """
+    if args.model_name == ngrams.NAME:
+        import sklearn
+
+        if args.without_effect:
+            log.info("%s: without effect on n-grams: %s", ngrams.NAME, " ".join(args.without_effect))
+        fitted = ngrams.load(run.models)
+        used = {"precision_used": "fp64", "device": "CPU, 1 thread", "scikit-learn": sklearn.__version__}
+        return lambda texts, _: (ngrams.predict(fitted, texts["text"], registers), 0.0), used
+
+    import torch
+    import transformers
+
+    from utils import model
+
+    model.use_device(args.threads)
+    batch_size = args.batch_size or max(model.tokens_at_once() // max_length, 1)
+    with model.shortage_explained("a smaller model needs less"):
+        loaded = model.load(run.models, registers, max_length, args.precision)
+    tried = model.choose_precision(args.precision)
+    used = {
+        "precision_used": loaded.precision,
+        # the model does not work in it
+        **({} if tried == loaded.precision else {"precision_unfit": tried}),
+        "batch_size": batch_size,
+        "device": model.describe_device(),
+        "torch": str(torch.__version__),
+        "transformers": transformers.__version__,
+    }
+
+    def predict(texts: "pd.DataFrame", eval_lang: str) -> tuple[Any, float]:
+        with model.shortage_explained("a smaller --batch-size needs less, for the same scores"):
+            dataset = corpus_load.to_dataset(texts, loaded.tokenizer, max_length, registers)
+            probabilities = model.predict(loaded, dataset, batch_size * max_length, eval_lang)
+        return probabilities, float(dataset["over"][:].float().mean())
+
+    return predict, used
+
+
 def evaluate_language(
     args: argparse.Namespace,
     run: Run,
     record: dict[str, Any],
     texts: "pd.DataFrame",
     expected: dict[str, Any],
-    loaded: "Classifier",
+    predict: Callable,
+    used: dict[str, Any],
 ) -> dict[str, Any]:
-    """Predict the language's test texts, write its two files, and return its scores."""
-    import torch
-    import transformers
-
-    from utils import model
-
+    """Predict the language's test texts, write its two files, and return its scores; predict, used: of load_model."""
     began = time.monotonic()
-    eval_lang, registers, max_length = expected["eval_lang"], expected["registers"], expected["max_length"]
-    dataset = corpus_load.to_dataset(texts, loaded.tokenizer, max_length, registers)
-    probabilities = model.predict(loaded, dataset, args.batch_size * max_length, eval_lang)
+    eval_lang, registers = expected["eval_lang"], expected["registers"]
+    probabilities, over_max_length = predict(texts, eval_lang)
     predicted = probabilities.argmax(axis=1)
-    confusion = metrics.count_confusions(dataset["labels"][:].numpy(), predicted, len(registers))
+    gold = texts["register"].map(registers.index).to_numpy()
+    confusion = metrics.count_confusions(gold, predicted, len(registers))
     several_registers = corpus_load.several_registers(texts, "test")
     for line in corpus_load.several_lines(several_registers):
         log.warning("%s", line)
@@ -182,8 +226,6 @@ def evaluate_language(
     run.scores(eval_lang).unlink(missing_ok=True)  # until it is written again, the language is not done
     runs.write_text(run.predictions(eval_lang), predictions_table(texts, registers, predicted, probabilities))
     per_register = metrics.register_scores(confusion)
-    tried = model.choose_precision(args.precision)
-    unfit = {} if tried == loaded.precision else {"precision_unfit": tried}  # the model does not work in it
     scores = {
         "eval_lang": eval_lang,
         "language": corpus_load.language_names(args.corpus_path).get(eval_lang, ""),
@@ -203,19 +245,10 @@ def evaluate_language(
         ],
         "rows_skipped": texts.attrs["rows_skipped"],
         "several_registers": several_registers,
-        "over_max_length": float(dataset["over"][:].float().mean()),
+        "over_max_length": over_max_length,
         "seconds": round(time.monotonic() - began, 3),
         "predictions_sha256": runs.sha256_of(run.predictions(eval_lang)),
-        "signature": expected
-        | {
-            "precision_used": loaded.precision,
-            **unfit,
-            "batch_size": args.batch_size,
-            "device": model.describe_device(),
-            "commit": runs.code_version(),
-            "torch": str(torch.__version__),
-            "transformers": transformers.__version__,
-        },
+        "signature": expected | used | {"commit": runs.code_version()},
     }
     runs.write_json(run.scores(eval_lang), scores)
     return scores
@@ -250,8 +283,7 @@ def summary(scores: dict[str, Any]) -> str:
         "max_length": sign["max_length"],
         "precision": sign["precision_used"],
         "code": sign["commit"],
-        "torch": sign["torch"],
-        "transformers": sign["transformers"],
+        **{name: sign[name] for name in ("torch", "transformers", "scikit-learn") if name in sign},
     }
     return f"{scores['eval_lang']}  {values}  n {scores['n']}  " + "|".join(f"{k}:{v}" for k, v in fields.items())
 
@@ -289,18 +321,11 @@ def main(argv: list[str] | None = None) -> int:
             failed.append(lang)
 
     if to_do:
-        from utils import model
-
-        model.use_device(args.threads)
         runs.check_model(run, record, by_hash=True)
-        max_length = args.max_length or record["settings"]["max_length"]
-        args.batch_size = args.batch_size or max(model.tokens_at_once() // max_length, 1)
-        with model.shortage_explained("a smaller model needs less"):
-            loaded = model.load(run.models, registers, max_length, args.precision)
+        predict, used = load_model(args, run, registers, to_do[0][0]["max_length"])
     for expected, texts in to_do:
         try:
-            with model.shortage_explained("a smaller --batch-size needs less, for the same scores"):
-                print(summary(evaluate_language(args, run, record, texts, expected, loaded)), flush=True)
+            print(summary(evaluate_language(args, run, record, texts, expected, predict, used)), flush=True)
         except BrokenPipeError:
             raise
         except (RunError, OSError) as error:

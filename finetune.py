@@ -30,18 +30,24 @@ import logging
 import math
 import os
 import platform
-from typing import Any
+import resource
+import time
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from utils import corpus_load, download_model, environment, metrics, options, runs
+from utils import corpus_load, download_model, environment, metrics, ngrams, options, runs
 from utils.runs import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TEXTS_SHOWN, FEWEST_EPOCHS, MOST_EPOCHS = 7_800, 3, 40  # of the default number of epochs
 HEAD_RATE = 5e-4  # the most that the classifier's head learns at, unless the learning rate itself is higher
 # arguments that decide no weights; the device that run.json has tells the number of threads
 NOT_SETTINGS = ("subfolder", "overwrite", "corpus_path", "cpu", "threads")
 PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "datasets", "numpy", "scikit-learn")
+PACKAGES_OF_NGRAMS = ("numpy", "scipy", "scikit-learn")
 
 log = logging.getLogger("finetune")
 
@@ -52,7 +58,7 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
         "Fine-tune a multilingual encoder as a register classifier.",
         "python finetune.py --model-name xlmr --train-langs en fr",
     )
-    options.add_run_arguments(parser, list(checkpoints))
+    options.add_run_arguments(parser, download_model.known_models())
     # fmt: off
     parser.add_argument("--checkpoint", type=options.filled, metavar="DIR|ID",
         help="a folder or Hub id to start from, instead of what utils/model2chckpt.json has for the model's name")
@@ -60,7 +66,11 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
         help="start again: remove what this run has, evaluations included")
     data = parser.add_argument_group("data")
     options.add_corpus_argument(data, corpus_load.CORPUS_PATH)
-    data.add_argument("--all-texts", action="store_true",
+    amount = data.add_mutually_exclusive_group()
+    amount.add_argument("--texts", type=options.positive_int, metavar="N",
+        help="take N texts of each language, those of --validation-size among them; those of a smaller N, with the "
+        "same seed, are among those of a larger one")
+    amount.add_argument("--all-texts", action="store_true",
         help="with several languages, take all texts of each (default: as many of each as the smallest has)")
     data.add_argument("--validation-size", type=options.share, default=0.2, metavar="SHARE",
         help="share of the training texts held out to choose the best epoch (default: %(default)s)")
@@ -97,16 +107,20 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
     args = options.parse(parser, argv)
     run = options.check_run_arguments(parser, args)
     options.read_languages(parser, args, corpus_load.training_languages(args.corpus_path))
-    if not args.checkpoint and args.model_name not in checkpoints:
+    if not args.checkpoint and args.model_name not in download_model.known_models():
         parser.error(
-            f"argument --model-name: there is no model {args.model_name!r}; take one of {', '.join(checkpoints)}, or "
-            "give the --checkpoint that this name stands for"
+            f"argument --model-name: there is no model {args.model_name!r}; take one of "
+            f"{', '.join(download_model.known_models())}, or give the --checkpoint that this name stands for"
         )
     if runs.slurm_tasks() > 1 and "LOCAL_RANK" not in os.environ:
         parser.error(
             "Slurm starts several tasks, and each would train the whole run: use one task, and "
             "srun torchrun --standalone --nproc_per_node=N finetune.py … for N GPUs"
         )
+    if args.model_name == ngrams.NAME:
+        args.without_effect = options.given(parser, args, vars(args).keys() - {*ngrams.SETTINGS, *NOT_SETTINGS})
+        args.checkpoint = None
+        return args, run
     args.checkpoint = args.checkpoint or checkpoints[args.model_name]
     args.head_rate = args.head_rate or max(min(10 * args.learning_rate, HEAD_RATE), args.learning_rate)
     return args, run
@@ -114,13 +128,50 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
 
 def settings_of(args: argparse.Namespace, registers: list[str]) -> dict[str, Any]:
     """Return everything that decides the trained weights: arguments, start model, corpus files, number of processes."""
+    is_ngrams = args.model_name == ngrams.NAME
+    of_ngrams = {name: getattr(args, name) for name in ngrams.SETTINGS} | {"max_length": 0}  # all of a text
+    of_encoder = {key: value for key, value in vars(args).items() if key not in NOT_SETTINGS}
     return {
-        **{key: value for key, value in vars(args).items() if key not in NOT_SETTINGS},
-        "start_weights": download_model.start_weights(args.checkpoint),
+        **(of_ngrams if is_ngrams else of_encoder),
+        "start_weights": None if is_ngrams else download_model.start_weights(args.checkpoint),
         "registers": registers,
         **{f"train/{lang}.tsv": corpus_load.hash_file(args.corpus_path, "train", lang) for lang in args.train_langs},
-        "processes": int(os.environ.get("WORLD_SIZE", 1)),
+        "processes": 1 if is_ngrams else int(os.environ.get("WORLD_SIZE", 1)),
     }
+
+
+def load_texts(args: argparse.Namespace, registers: list[str]) -> "tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]":
+    """Return the texts to train on, those for validation, and the report on them, which the log shows."""
+    train, validation, report = corpus_load.load_training_texts(
+        args.corpus_path, args.train_langs, registers,
+        validation_size=args.validation_size, seed=args.seed, all_texts=args.all_texts, n_texts=args.texts,
+    )  # fmt: skip
+    for line in corpus_load.report_lines(report, registers):
+        log.info("%s", line)
+    return train, validation, report
+
+
+def train_ngrams(args: argparse.Namespace, run: Run, names: dict[str, str], settings: dict[str, Any]) -> int:
+    """Train the n-gram baseline, which takes seconds; return the exit code."""
+    if int(os.environ.get("RANK", 0)):  # one process of torchrun's does it all
+        return 0
+    if args.without_effect:
+        log.info("%s: without effect on n-grams: %s", ngrams.NAME, " ".join(sorted(args.without_effect)))
+    began = time.monotonic()
+    train, validation, report = load_texts(args, list(names))
+    fitted, tried = ngrams.fit(train, validation, list(names), args.balanced)
+    runs.start_again(run)
+    runs.write_json(run.checkpoints / "started.json", settings)  # as long as it is there, the model may not be whole
+    ngrams.save(fitted, run.models)
+    ngrams.load(run.models)
+    facts = {
+        **{"start_langs": [], "start_revision": "", "precision": "fp64", "device": "CPU, 1 thread"},
+        **{"ngrams": {"C": tried[0]["C"], "n_ngrams": len(fitted["ngrams"])}, "epochs": 0, "best_epoch": 0},
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "seconds": round(time.monotonic() - began, 3),
+    }
+    conclude(args, run, names, settings, report, tried, tried[0], facts, PACKAGES_OF_NGRAMS)
+    return 0
 
 
 def train_run(args: argparse.Namespace, run: Run, names: dict[str, str], settings: dict[str, Any], again: bool) -> int:
@@ -139,12 +190,7 @@ def train_run(args: argparse.Namespace, run: Run, names: dict[str, str], setting
     one_after_the_other = PartialState(cpu=args.cpu or not model.torch.cuda.is_available()).main_process_first
 
     # the texts come before the model, which may have to be fetched
-    train, validation, report = corpus_load.load_training_texts(
-        args.corpus_path, args.train_langs, registers,
-        validation_size=args.validation_size, seed=args.seed, all_texts=args.all_texts,
-    )  # fmt: skip
-    for line in corpus_load.report_lines(report, registers):
-        log.info("%s", line)
+    train, validation, report = load_texts(args, registers)
     args.num_epochs = args.num_epochs or min(max(math.ceil(TEXTS_SHOWN / len(train)), FEWEST_EPOCHS), MOST_EPOCHS)
 
     # the last checkpoint, or the pretrained model: it is tried before anything of an earlier training is removed
@@ -202,12 +248,11 @@ def train_run(args: argparse.Namespace, run: Run, names: dict[str, str], setting
 def finish(
     args: argparse.Namespace, run: Run, names: dict[str, str], settings: dict[str, Any], report: dict[str, Any]
 ) -> None:
-    """Put the best epoch's model into place and write run.json, which says that the run is finished.
+    """Put the best epoch's model into place, and conclude the run.
 
     Needs nothing but the checkpoints, so that it can be done again after an interruption.
     """
-    from utils import model, results, training
-    from utils.model_card import model_card
+    from utils import model, training
 
     state = training.load_state(training.newest_checkpoint(run))
     folder = training.best_checkpoint(run, state)
@@ -222,52 +267,66 @@ def finish(
     for path in sorted(folder.iterdir()):
         if path.suffix not in (".pt", ".pth", ".bin") and path.name not in ("trainer_state.json", "hashes.json"):
             runs.copy_file(path, run.models / path.name)
+    # the model must load from its own folder, before what it was made from is removed
+    model.check_copy(run.models, folder, list(names))
     started = runs.read_started(run)
-    n_epochs = epochs[-1]["epoch"]
-    card = model_card(args, run, names, report, best, n_epochs, started["start_langs"])
-    runs.write_text(run.models / "README.md", card)
-    runs.write_json(run.outputs / "train.json", epochs)
-    model_files = runs.describe_model(run.models)
-    versions = {
-        package: str(importlib.import_module(package.replace("scikit-learn", "sklearn")).__version__)
-        for package in PACKAGES  # as they run here, which may not be those that were installed
-    }
-    record = {
-        "model_name": args.model_name,
-        "train_langs": args.train_langs,
-        "subfolder": args.subfolder,
-        "settings": settings | {"start_weights": started["settings"]["start_weights"]},
+    facts = {
         "start_langs": started["start_langs"],  # the languages that the start model was trained on
         "start_revision": started["start_revision"],  # its commit on the Hub
         "precision": started["precision"],
         "optimiser": training.OPTIMISER,
         "pretrained": not runs.read_record(run.models / "config.json", {}, "").get("random_weights"),
-        "corpus": {"path": str(args.corpus_path), **report},
-        "epochs": n_epochs,
+        "epochs": epochs[-1]["epoch"],
         "best_epoch": best_epoch,
+        "device": started["devices"][-1],
+        "devices": started["devices"],  # more than one where it was interrupted
+        "peak_memory_bytes": model.peak_memory(),
+        "seconds": round(sum(r["seconds"] + r["validation_seconds"] for r in epochs), 3),
+    }
+    settings = settings | {"start_weights": started["settings"]["start_weights"]}
+    conclude(args, run, names, settings, report, epochs, best, facts, PACKAGES)
+
+
+def conclude(
+    args: argparse.Namespace, run: Run, names: dict[str, str], settings: dict[str, Any], report: dict[str, Any],
+    tried: list[dict[str, Any]], best: dict[str, Any], facts: dict[str, Any], packages: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Write card, train.json, and run.json, which says that the run is finished, of a model that is in its place.
+
+    tried: the records of train.json; best: that of the model that was kept. facts: what run.json tells of this kind of
+    model alone. packages: those that have computed.
+    """
+    from utils import results
+    from utils.model_card import model_card
+
+    runs.write_text(run.models / "README.md", model_card(args, run, names, report, best, facts))
+    runs.write_json(run.outputs / "train.json", tried)
+    model_files = runs.describe_model(run.models)
+    versions = {
+        package: str(importlib.import_module(package.replace("scikit-learn", "sklearn")).__version__)
+        for package in packages  # as they run here, which may not be those that were installed
+    }
+    record = {
+        "model_name": args.model_name,
+        "train_langs": args.train_langs,
+        "subfolder": args.subfolder,
+        "settings": settings,
+        **facts,
+        "corpus": {"path": str(args.corpus_path), **report},
         "validation": best["validation"],
         "beats_largest_register": metrics.beats_largest_register(np.array(best["validation"]["confusion"])),
         "weights_sha256": model_files["model.safetensors"]["sha256"],
         "model_files": model_files,
         "commit": runs.code_version(),
         "versions": {"python": platform.python_version()} | versions,
-        "device": started["devices"][-1],
-        "devices": started["devices"],  # more than one where it was interrupted
         "slurm_job": runs.slurm_job(),
-        "peak_memory_bytes": model.peak_memory(),
-        "seconds": round(sum(r["seconds"] + r["validation_seconds"] for r in epochs), 3),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-
-    # the model must load from its own folder, before what it was made from is removed
-    model.check_copy(run.models, folder, list(names))
     runs.write_json(run.outputs / "run.json", record)
     runs.remove_folder(run.checkpoints)
     scores = "  ".join(f"{name} {best['validation'][name]:.3f}" for name in ("loss", "micro_f1", "macro_f1"))
-    log.info(
-        f"best epoch {best_epoch} of {n_epochs}, validation {scores}; "
-        f"model in {runs.shown(run.models)}, record in {runs.shown(run.outputs)}"
-    )
+    kept = f"best epoch {facts['best_epoch']} of {facts['epochs']}" if facts["epochs"] else f"best C {best['C']:g}"
+    log.info(f"{kept}, validation {scores}; model in {runs.shown(run.models)}, record in {runs.shown(run.outputs)}")
     if not record["beats_largest_register"]:
         log.warning("%s", metrics.NOTHING_LEARNT)
     test_langs = [
@@ -288,7 +347,11 @@ def main(argv: list[str] | None = None) -> int:
     names = corpus_load.load_registers(args.corpus_path)
     settings = settings_of(args, list(names))
     again = args.overwrite and not runs.started_by_this_job(run)
-    if again or not runs.is_finished(run, settings):
+    if args.model_name == ngrams.NAME and (again or not runs.is_finished(run, settings)):
+        with runs.lock(run):
+            if again or not runs.is_finished(run, settings):
+                return train_ngrams(args, run, names, settings)
+    elif again or not runs.is_finished(run, settings):
         from utils.model import shortage_explained, tokens_at_once
 
         half, twice = args.batch_size // 2, 2 * args.gradient_accumulation

@@ -8,7 +8,8 @@ Reads   what finetune.py and evaluate.py wrote under the base dirs (default: out
         only for words, and for the beginnings of texts in errors/ and suspects/, if it is on this machine
 Writes  in each run's folder: cfm.png, errors/LANG.tsv, keywords/LANG.tsv
         in the base dir (--output-dir): tve.png, registers.png, tve.md, tve.tex, tve_cells.csv, tve.csv,
-        per_register.csv, methods.md, suspects/LANG.tsv, report.html; README.md says what each holds
+        per_register.csv, methods.md, suspects/LANG.tsv, report.html, and curve.png if runs differ only in --texts;
+        README.md says what each contains
         What one page can't hold goes to further ones: cfm-2.png, tve-2.png…
 Prints  the matrices of the metrics drawn, or with --compare the comparison
 Exit    0 all drawn, 1 nothing to draw, or damaged files (named; the rest is drawn), 2 wrong use,
@@ -179,7 +180,7 @@ def draw_transfer(
     args: argparse.Namespace, frame: pd.DataFrame, names: dict[str, str], words: dict[int, pd.DataFrame]
 ) -> str:
     """Write matrices, tables and page; return the matrices as text, and name what is missing or not comparable."""
-    from utils import methods, registers, report, suspects, tve
+    from utils import curve, methods, registers, report, suspects, tve
 
     rows, folder, lang = results.evaluations(frame), args.output_dir, args.labels
     for (_, model), of_model in rows.groupby(["subfolder", "model"], sort=False):
@@ -203,6 +204,8 @@ def draw_transfer(
         return ""
     n_pages = save_figures(tve.draw_matrices(matrices, lang), folder / "tve", args.format)
     save_figures(registers.draw(frame, names, lang), folder / "registers", args.format)
+    if save_figures(curve.draw(frame, args.tve_metrics, lang), folder / "curve", args.format):
+        log.info("%s: curve.%s, of runs that differ in --texts alone", runs.shown(folder), args.format[0])
     runs.write_text(folder / "tve.md", tables.markdown_table(matrices, lang))
     runs.write_text(folder / "tve.tex", tables.latex_table(matrices, lang))
     runs.write_text(folder / "tve_cells.csv", tables.cells_csv(matrices))

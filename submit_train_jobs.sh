@@ -5,7 +5,7 @@
 #   ./submit_train_jobs.sh --models xlmr --langs en fr en-fr --subfolder seed1 --then-evaluate -- --seed 1
 #   ./submit_train_jobs.sh --demo      train, evaluate and draw on the sample corpus, on this machine, in minutes
 #
-#   --models M…      short names of utils/model2chckpt.json
+#   --models M…      short names of utils/model2chckpt.json, or ngrams
 #   --langs L…       lists of training languages, each joined by "-"
 #   --subfolder DIR  keep the runs in outputs/DIR/ and models/DIR/
 #   --then-evaluate  evaluate each model too, as soon as it is trained, on the eval_langs of run_eval.sh

@@ -243,14 +243,22 @@ def not_a_row(path: Path, line: int, fields: list[str], registers: Collection[st
 
 
 def load_training_texts(
-    corpus: Path, train_langs: list[str], registers: list[str], *, validation_size: float, seed: int, all_texts: bool
+    corpus: Path,
+    train_langs: list[str],
+    registers: list[str],
+    *,
+    validation_size: float,
+    seed: int,
+    all_texts: bool,
+    n_texts: int | None = None,
 ) -> "tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]":
     """Read and split the training texts of these languages: training part, validation part, report.
 
     The result depends on corpus and seed only. Texts that also occur in any test file are left out. A text that is
     repeated in a file is used once; if it has several registers, or is in several languages, its rows stay
-    together in the split. Unless all_texts, the same number of texts is taken from each language, that of the smallest.
-    The report is for the log and run.json: names of languages, hashes, rows and skipped rows per file, and counts.
+    together in the split. Unless all_texts, the same number of texts is taken from each language: n_texts, with those
+    for validation among them, or that of the smallest. Both parts for a smaller n_texts are within those for a larger
+    one. The report is for the log and run.json: names of languages, hashes, rows and skipped rows per file, and counts.
     """
     import pandas as pd
 
@@ -285,6 +293,9 @@ def load_training_texts(
     once = pool.drop_duplicates("key")
     held_out = once.loc[draw(once, round(validation_size * len(once)), rng, leave_one=True), "key"]
     in_validation = pool["key"].isin(held_out)
+    if n_texts:
+        taken = first_texts(pool, in_validation, n_texts, validation_size, rng, corpus)
+        pool, in_validation = pool.loc[taken], in_validation.loc[taken]
     columns = ["lang", "row", "line", "register", "text"]
     train, validation = pool.loc[~in_validation, columns], pool.loc[in_validation, columns]
     if validation.empty or train["register"].nunique() < 2:
@@ -332,6 +343,30 @@ def draw(texts: "pd.DataFrame", size: int, rng: np.random.Generator, *, leave_on
     return texts.index[texts.index.isin(np.concatenate(drawn))]
 
 
+def first_texts(
+    pool: "pd.DataFrame", in_validation: "pd.Series", n_texts: int, share: float, rng: np.random.Generator, corpus: Path
+) -> "pd.Series":
+    """Tell of each text whether it is among the first n_texts of its language, a share of them for validation.
+
+    The order is drawn once for all numbers of texts, each register spread evenly over it.
+    """
+    strata = [in_validation, pool["lang"], pool["register"]]
+    place = pool.groupby(strata)["text"].transform(
+        lambda of: (rng.permutation(len(of)) + rng.random(len(of))) / len(of)
+    )
+    rank = place.groupby([in_validation, pool["lang"]]).rank(method="first")
+    n_first = rank.copy()
+    for lang, held_out in in_validation.groupby(pool["lang"]):
+        n_held_out = int(held_out.sum())
+        n_train = len(held_out) - n_held_out
+        if n_texts > len(held_out):
+            path = f"{corpus}/corpus/train/{lang}.tsv"
+            raise CorpusError(f"{path}: {len(held_out)} texts can be used, fewer than --texts {n_texts}; take fewer")
+        n_validation = min(max(round(share * n_texts), n_texts - n_train), n_held_out)
+        n_first[held_out.index] = np.where(held_out, n_validation, n_texts - n_validation)
+    return rank <= n_first
+
+
 def normalise(text: str) -> str:
     """Return a text in the form in which texts are compared: NFKC, single blanks, no format characters.
 
@@ -363,7 +398,7 @@ def report_lines(report: dict[str, Any], registers: Sequence[str]) -> Iterator[s
     facts = pd.DataFrame(report["texts"]).T.rename(columns=lambda name: name.replace("_", " "))
     yield from facts.drop(columns="skipped").to_string().split("\n")
     if (facts["taken"] < facts["texts"] - facts["also in test"] - facts["repeated"]).any():
-        yield "taken: the same number from each language, that of the smallest (--all-texts takes all)"
+        yield "taken: the same number from each language, that of the smallest or of --texts (--all-texts takes all)"
     for skipped in facts["skipped"]:
         yield from [f"skipped {row}" for row in skipped[:10]]
     yield from several_lines(report["several_registers"])

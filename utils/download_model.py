@@ -31,7 +31,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from utils import corpus_load, options, runs
+from utils import corpus_load, ngrams, options, runs
 from utils.runs import PRETRAINED, ROOT, RunError
 
 MODEL2CHCKPT = ROOT / "utils" / "model2chckpt.json"
@@ -53,6 +53,11 @@ def known_checkpoints() -> dict[str, str]:
             f"{runs.shown(MODEL2CHCKPT)}: {wrong[0]!a} is not allowed as the short name of a model; {remedy}"
         )
     return checkpoints
+
+
+def known_models() -> list[str]:
+    """Return the names of models that need no --checkpoint: those of known_checkpoints, and the n-gram baseline."""
+    return [*known_checkpoints(), ngrams.NAME]
 
 
 def find_checkpoint(checkpoint: str) -> Path:
@@ -244,9 +249,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{known} (default: all), or a Hub id, LAB/NAME")
     args = options.parse(parser, argv)
     for name in args.names:
-        if name not in checkpoints and not (CHECKPOINT.fullmatch(name) and "/" in name):
+        if name not in known_models() and not (CHECKPOINT.fullmatch(name) and "/" in name):
             parser.error(f"{name!a}: is neither one of {known}, nor a Hub id LAB/NAME")
-    args.checkpoints = [checkpoints.get(name, name) for name in args.names or checkpoints]
+    if ngrams.NAME in args.names:
+        log.info("%s: nothing to download, it needs no pretrained model", ngrams.NAME)
+    args.checkpoints = [checkpoints.get(name, name) for name in args.names or checkpoints if name != ngrams.NAME]
     return args
 
 

@@ -115,6 +115,12 @@ WORDS = {
         "F1 × 100 et son intervalle à 95 %, qui concerne d’autres textes du même type ; avec plusieurs graines, leur "
         "moyenne et une barre qui couvre tous leurs intervalles ; cercle vide : moins de 10 textes ; entre "
         "parenthèses, le nombre de textes de référence"),
+    "curves": ("How many texts are enough", "Combien de textes suffisent"),
+    "curves note": ("score × 100; with several seeds, their mean, and a bar of one standard deviation on each side",
+        "score × 100 ; avec plusieurs graines, leur moyenne, et une barre d’un écart type de chaque côté"),
+    "texts of each": ("texts per training language, validation included",
+        "textes par langue d’entraînement, validation comprise"),
+    "own languages": ("training languages", "langues d’entraînement"),
     # only in the page
     "title": ("Register classification: from a score to its errors", "Classer les registres : du score aux erreurs"),
     "intro": ("{runs} trained models, {langs} evaluation languages, {n} evaluations",

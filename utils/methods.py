@@ -11,12 +11,15 @@ from utils import labels, results, runs, tables
 
 # a sentence is left out if the value of one of its places is unknown; a place with :.0 prints nothing
 PARAGRAPH = {
-    "en": """We fine-tuned {models} to classify texts by register ({registers}). Training languages, with their numbers
-of texts, validation excluded: {trainings}. Texts that are also in a test file were left out. Peak learning rate:
-{learning_rate}, of the classifier’s head {head_rate}. Texts per update: {batch_size} × {gradient_accumulation}
-steps × {processes} processes. Share of the layers frozen, with the embeddings: {frozen_layers}. Loss weighted
-inversely to the registers’ frequency: {balanced}. Tokens read of a text, from its beginning: {max_length}.
-Precision: {precision_used}. Share of the training texts for validation, stratified by language and register:
+    "en": """We fine-tuned {models} to classify texts by register ({registers}). Our baseline, {ngrams}, is a logistic
+regression on the TF-IDF weights of the {n_ngrams} character n-grams (1 to 5 characters, within words) that occur in
+most training texts (scikit-learn {sklearn}); C, chosen by the validation loss: {c}. Texts taken from each training
+language, validation included: {texts}. Training languages, with their numbers of texts, validation excluded:
+{trainings}. Texts that are also in a test file were left out. Peak learning rate: {learning_rate}, of the
+classifier’s head {head_rate}. Texts per update: {batch_size} × {gradient_accumulation} steps × {processes}
+processes. Share of the layers frozen, with the embeddings: {frozen_layers}. Loss weighted inversely to the
+registers’ frequency: {balanced}. Tokens read of a text, from its beginning: {max_length}. Precision:
+{precision_used}. Share of the training texts for validation, stratified by language and register:
 {validation_size}. Epochs: {epochs}; epoch kept, that of the lowest validation loss: {best_epoch}. Test texts played
 no part in any choice. Trainings per model and training set: {n_trainings}. Seeds: {seed}. Evaluation languages,
 with their numbers of test texts: {tests}. Macro-F1 is the mean F1 of the registers with at least 10 texts in the
@@ -29,17 +32,20 @@ others follow the delta method (Takahashi et al., 2022) on the logit scale, with
 others on the same texts ({test}, Bonferroni’s correction, level 0.05). Not comparable, and left out of means and
 bests: {different}. Software: register-finetuning, torch {torch}, transformers {transformers}. Commit of
 register-finetuning: {commit}.""",
-    "fr": """Nous avons affiné {models} pour classer des textes par registre ({registers}). Langues d’entraînement et
-nombre de textes, hors validation : {trainings}. Les textes également présents dans un fichier de test ont été
-écartés. Taux d’apprentissage maximal : {learning_rate}, celui de la tête de classification {head_rate}. Textes par
-mise à jour : {batch_size} × {gradient_accumulation} pas × {processes} processus. Part des couches gelées, avec les
-plongements : {frozen_layers}. Perte pondérée à l’inverse de la fréquence des registres : {balanced}. Tokens lus
-dans chaque texte, depuis son début : {max_length}. Précision numérique : {precision_used}. Part des textes
-d’entraînement réservée à la validation, en strates de langue et de registre : {validation_size}. Époques :
-{epochs} ; époque retenue, celle de la perte de validation la plus basse : {best_epoch}. Les textes de test ne sont
-intervenus dans aucun choix. Entraînements par modèle et ensemble de langues : {n_trainings}. Graines : {seed}.
-Langues d’évaluation et nombre de textes de test : {tests}. Le macro-F1 est la moyenne des F1 des registres qui ont
-au moins 10 textes dans le fichier de test{macro_f1_10:.0}. L’exactitude est la part des textes bien
+    "fr": """Nous avons affiné {models} pour classer des textes par registre ({registers}). Notre modèle de comparaison,
+{ngrams}, est une régression logistique sur les poids TF-IDF des {n_ngrams} n-grammes de caractères (de 1 à 5, au
+sein d’un mot) les plus répandus dans les textes d’entraînement (scikit-learn {sklearn}) ; C, choisi selon la perte
+de validation : {c}. Textes pris dans chaque langue d’entraînement, validation comprise : {texts}. Langues
+d’entraînement et nombre de textes, hors validation : {trainings}. Les textes également présents dans un fichier de
+test ont été écartés. Taux d’apprentissage maximal : {learning_rate}, celui de la tête de classification
+{head_rate}. Textes par mise à jour : {batch_size} × {gradient_accumulation} pas × {processes} processus. Part des
+couches gelées, avec les plongements : {frozen_layers}. Perte pondérée à l’inverse de la fréquence des registres :
+{balanced}. Tokens lus dans chaque texte, depuis son début : {max_length}. Précision numérique : {precision_used}.
+Part des textes d’entraînement réservée à la validation, en strates de langue et de registre : {validation_size}.
+Époques : {epochs} ; époque retenue, celle de la perte de validation la plus basse : {best_epoch}. Les textes de
+test ne sont intervenus dans aucun choix. Entraînements par modèle et ensemble de langues : {n_trainings}. Graines :
+{seed}. Langues d’évaluation et nombre de textes de test : {tests}. Le macro-F1 est la moyenne des F1 des registres
+qui ont au moins 10 textes dans le fichier de test{macro_f1_10:.0}. L’exactitude est la part des textes bien
 classés{micro_f1:.0}. En moyenne sur tous les registres du fichier de test : {averages}. Le modèle de référence
 prédit toujours le registre le plus fréquent du fichier de test. La moyenne zero-shot porte sur des langues dont
 aucune n’a servi à entraîner les modèles comparés : {zero_shot}. Les intervalles à 95 % concernent d’autres textes
@@ -105,9 +111,11 @@ def write_methods(
     options = [
         one | one.get("versions", {}) | one["settings"] | {"precision_used": one.get("precision")}
         | ({} if one.get("pretrained", True) else {"frozen_layers": 0})
+        | (dict.fromkeys(("max_length", "epochs", "best_epoch")) if one.get("ngrams") else {})
         for one in records
-    ] + list(rows["signature"])  # fmt: skip
+    ] + [one | {"max_length": one["max_length"] or None} for one in rows["signature"]]  # fmt: skip
     facts = {place: listed(one.get(place) for one in options) for place in re.findall(r"{(\w+)", PARAGRAPH[lang])}
+    fitted = [one for one in records if one.get("ngrams")]
     counts = [[sum(one["corpus"]["train"].get(code, {}).values()) for code in one["train_langs"]] for one in records]
     trained = trained.assign(texts=[" + ".join(map(str, n)) if all(n) else "" for n in counts])
     drawn = {matrix.metric: labels.label(labels.METRICS, matrix.metric, lang) for matrix in matrices}
@@ -117,8 +125,13 @@ def write_methods(
     facts |= dict.fromkeys(drawn, "drawn") | {
         "models": listed(
             f"{model} ({name if HUB_ID.fullmatch(name) else Path(name).name})" if name else model
-            for model, name in zip(trained["model"], checkpoints, strict=True)
+            for model, name, one in zip(trained["model"], checkpoints, records, strict=True)
+            if one not in fitted
         ),
+        "ngrams": listed(one["model_name"] for one in fitted),
+        "n_ngrams": listed(one["ngrams"]["n_ngrams"] for one in fitted),
+        "c": listed(one["ngrams"]["C"] for one in fitted),
+        "sklearn": listed(one.get("versions", {}).get("scikit-learn") for one in fitted),
         "registers": listed(", ".join(registers) for registers in rows["registers"]),
         "trainings": listed(with_texts(one, of["texts"]) for one, of in trained.groupby("train_langs", sort=False)),
         "n_trainings": listed(trained.groupby(["subfolder", "model", "training"]).size().tolist()),

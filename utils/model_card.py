@@ -16,13 +16,12 @@ def model_card(
     registers: dict[str, str],
     report: dict,
     best: dict[str, Any],
-    n_epochs: int,
-    start_langs: list[str],
+    facts: dict[str, Any],
 ) -> str:
     """Return the model card: data, registers, scores with intervals, limits, how to load the model.
 
     registers: abbreviation -> name. report: from corpus_load.load_training_texts. best: the record in train.json of
-    the epoch that was kept, out of n_epochs. start_langs: the languages that the start model was fine-tuned on.
+    the model that was kept. facts: start_langs, epochs and, for n-grams, ngrams, as in run.json.
     """
     # scores on the validation texts, with intervals
     validation = best["validation"]
@@ -49,17 +48,28 @@ def model_card(
     learnt = metrics.beats_largest_register(confusion)
     warning = "" if learnt else f"**This model has learnt nothing useful: {metrics.NOTHING_LEARNT}.**\n\n"
     langs = ", ".join(args.train_langs)
-    if start_langs:
-        langs += f"; before that, its start model was fine-tuned on texts in {', '.join(start_langs)}"
+    if facts["start_langs"]:
+        langs += f"; before that, its start model was fine-tuned on texts in {', '.join(facts['start_langs'])}"
+    if "ngrams" in facts:
+        what, chosen = "logistic regression on character n-grams, trained", f"C = {best['C']:g}"
+        read = "All of a text is"
+        load = f"""    from pathlib import Path
+    from utils import ngrams
+    model = ngrams.load(Path("{runs.shown(run.models)}"))
+    ngrams.predict(model, ["a text"], model["registers"])  # a column per register"""
+    else:
+        what, chosen = f"`{args.checkpoint}`, fine-tuned", f"Epoch {best['epoch']} of {facts['epochs']}"
+        read = f"Only the first {args.max_length} tokens of a text are"
+        load = f"""    from transformers import pipeline
+    classify = pipeline("text-classification", model="{runs.shown(run.models)}")
+    classify("a text", truncation=True, max_length={args.max_length})"""
     return f"""# {run.name}
 
-A classifier of the register of a text: `{args.checkpoint}`, fine-tuned on texts in {langs}.
+A classifier of the register of a text: {what} on texts in {langs}.
 
 ## How to load it
 
-    from transformers import pipeline
-    classify = pipeline("text-classification", model="{runs.shown(run.models)}")
-    classify("a text", truncation=True, max_length={args.max_length})
+{load}
 
 ## Registers
 
@@ -77,12 +87,12 @@ On the {n_validation} validation texts, with 95 % intervals:
 
 {_table(["score", "value", "95 % interval"], scores)}
 
-{warning}Epoch {best["epoch"]} of {n_epochs} was kept because of its loss on these very texts, so expect slightly lower
-scores on other texts of these languages. For other languages, evaluate the model on their test texts (evaluate.py).
+{warning}{chosen} was kept because of its loss on these very texts, so expect slightly lower scores on other texts
+of these languages. For other languages, evaluate the model on their test texts (evaluate.py).
 
 ## Limits
 
-- Only the first {args.max_length} tokens of a text are read.
+- {read} read.
 - Every text gets one of these registers, even a text of another register or of several.
 - The probabilities are not calibrated.
 - The limits and licences of the checkpoint and of the corpus are also those of this model.

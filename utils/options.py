@@ -116,6 +116,11 @@ def check_run_arguments(parser: argparse.ArgumentParser, args: argparse.Namespac
     return run
 
 
+def given(parser: argparse.ArgumentParser, args: argparse.Namespace, names: Collection[str]) -> list[str]:
+    """Return those of these options that have another value than their default, as they are typed."""
+    return [f"--{name.replace('_', '-')}" for name in names if getattr(args, name) != parser.get_default(name)]
+
+
 def read_languages(parser: argparse.ArgumentParser, args: argparse.Namespace, known: Collection[str]) -> None:
     """Turn args.train_langs, as typed, into the list of languages; exit code 2 if one comes twice.
 

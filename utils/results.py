@@ -56,7 +56,8 @@ SCORES = {
 }  # fmt: skip
 
 OF_A_COLUMN = ("test_sha256", "registers")  # of the signature, within a column
-OF_A_MATRIX = ("max_length", "precision_used", "torch", "transformers")  # of the signature, within a matrix
+# of the signature, within a matrix
+OF_A_MATRIX = ("max_length", "precision_used", "torch", "transformers", "scikit-learn")
 NOT_COMPARED = {"seed", "train_langs", "model_name", "registers", "batch_size", "gradient_accumulation", "processes"}
 BEGINNING = 200  # characters of a text shown in lists of errors
 

@@ -110,7 +110,9 @@ def check_files(args: argparse.Namespace, grid: list[dict[str, Any]], problems: 
     if args.kinds[0] == "train":
         needed.append(("train", [lang for entry in grid for lang in entry["train"].train_langs], "--langs"))
         checkpoints = {entry["train"].model_name: entry["train"].checkpoint for entry in grid}
-        missing = {name: where for name, where in checkpoints.items() if not download_model.folder_at_hand(where)}
+        missing = {
+            name: where for name, where in checkpoints.items() if where and not download_model.folder_at_hand(where)
+        }
         if missing and not args.local:  # with --local, finetune.py downloads it
             problems[
                 f"models/pretrained: {', '.join(missing.values())} must be downloaded first, for nodes without "
@@ -175,7 +177,7 @@ def main(argv: list[str] | None = None) -> int:
             problems[str(error)] = 1
             continue
         why_not[name] = why
-        if why == "not trained yet" and entry["eval"].model_name not in download_model.known_checkpoints():
+        if why == "not trained yet" and entry["eval"].model_name not in download_model.known_models():
             problems[f"--models: {entry['eval'].model_name} is not a known model, nor trained here; check the name"] = 2
         if (kind, why) == ("train", "done already") and not args.dry_run:
             runs.remove_folder(entry["run"].checkpoints)  # left by a training that was killed as it finished
@@ -246,7 +248,8 @@ def describe(kind: str, entry: dict[str, Any], job: dict[str, str] | None, log: 
         runs.check_names(entry["eval"], run, record)
         score = f"{100 * record['validation']['macro_f1']:.1f}"
         why = metrics.NOTHING_LEARNT if record.get("beats_largest_register") is False else ""
-        return f"trained, {record['epochs']} epochs, validation macro-F1 {score}", why
+        length = f"{record['epochs']} epochs, " if record["epochs"] else ""  # n-grams are learnt without
+        return f"trained, {length}validation macro-F1 {score}", why
     if kind == "train" and (trainer := runs.trained_by(run)):
         return f"{now}, {trainer}", ""
     # stopped before its end, which its log may explain
