@@ -2,24 +2,24 @@
 
     python evaluate.py --model-name xlmr --train-langs en fr --eval-lang fi sv ru
 
-Reads   models/[SUBFOLDER/]MODEL-LANGS/, outputs/[SUBFOLDER/]MODEL-LANGS/run.json    what finetune.py wrote
+Reads   models/[SUBFOLDER/]MODEL-LANGS/, outputs/[SUBFOLDER/]MODEL-LANGS/run.json    written by finetune.py
         CORPUS/info/reg_abbv.json, CORPUS/corpus/test/LANG.tsv
 Writes  in outputs/[SUBFOLDER/]MODEL-LANGS/, for each language:
         predictions/LANG.tsv   row in the test file, gold and predicted register, a probability per register
         eval/LANG.json         confusion counts, scores, and what they depend on (their signature); written last
 Prints  a line per language: its scores and their signature
 Exit    0 all languages evaluated, or evaluated before; 1 unusable run or corpus, or a language that failed
-        (the others are evaluated all the same); 2 wrong use; 128 + N ended by signal N
+        (the others are still evaluated); 2 wrong use; 128 + N ended by signal N
 
-A language is skipped if this very model, by its weights' hash, was evaluated on this very test file in the same way;
-scores that were computed with another length or precision are not replaced without --overwrite. The scores are defined
-in utils/metrics.py.
+A language is skipped if this very model, by the hash of its weights, has been evaluated on this very test file in the
+same way. Scores with another length or precision are not replaced without --overwrite. utils/metrics.py defines the
+scores.
 """
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # Python leaves it out where PYTHONSAFEPATH is set
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # Python does not if PYTHONSAFEPATH is set
 
 if __name__ == "__main__":  # before any package is imported
     from utils import environment
@@ -53,26 +53,26 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
     )
     options.add_run_arguments(parser, download_model.known_models())
     # fmt: off
-    parser.add_argument("--overwrite", action="store_true", help="evaluate languages again that were evaluated before")
+    parser.add_argument("--overwrite", action="store_true", help="also evaluate languages that have been evaluated before")
     data = parser.add_argument_group("data")
     data.add_argument("--eval-lang", required=True, nargs="+", metavar="LANG",
-        help="language(s) to evaluate on: names of files in the corpus's test folder; all: every one there is")
+        help="evaluation languages, by the names of the test files; all: every test file there is")
     options.add_corpus_argument(data, corpus_load.CORPUS_PATH)
     data.add_argument("--max-length", type=options.positive_int, metavar="N",
-        help="tokens of a text that are used, from its beginning (default: as in training)")
+        help="tokens read of each text, from its beginning (default: as in training)")
     parser.add_argument("--batch-size", type=options.positive_int, metavar="N",
-        help="texts of the maximum length that go through the model together, of shorter ones more (default: as many "
-        "as have 16384 tokens on a GPU; 2048 on a CPU, where more are slower)")
+        help="texts of the maximum length that go through the model together; short texts make larger batches "
+        "(default: 16384 tokens on a GPU, 2048 on a CPU, where more are slower)")
     # fmt: on
     options.add_device_arguments(parser)
     args = options.parse(parser, argv)
     run = options.check_run_arguments(parser, args)
     known = corpus_load.training_languages(args.corpus_path)
-    with contextlib.suppress(RunError):  # a corpus may have test files alone; load_record tells what is wrong
+    with contextlib.suppress(RunError):  # a corpus may have test files only; load_record reports errors
         known += runs.read_record(run.outputs / "run.json", {"train_langs": [str]}, "")["train_langs"]
     options.read_languages(parser, args, known)
     options.check_names(parser, "--eval-lang", args.eval_lang, options.LANGUAGE, options.LANGUAGE_IS)
-    if "all" in args.eval_lang:  # where there is no corpus, it stays a word: load_registers tells what is missing
+    if "all" in args.eval_lang:  # without a corpus, it stays a word, and load_registers reports the error
         tested = corpus_load.list_languages(corpus_load.find_corpus(args.corpus_path), "test")
         everything = [lang for lang in tested if options.LANGUAGE.fullmatch(lang)] or ["all"]
         args.eval_lang = [*everything, *(lang for lang in args.eval_lang if lang != "all")]
@@ -82,8 +82,8 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
 
 
 def load_record(args: argparse.Namespace, run: Run) -> dict[str, Any]:
-    """Return the run's run.json; RunError if there is no finished run of this model and these languages."""
-    from utils import results  # it loads pandas
+    """Return run.json; RunError if there is no finished run of this model on these languages."""
+    from utils import results  # loads pandas
 
     if not (run.outputs / "run.json").is_file():
         subfolder = f" --subfolder {args.subfolder}" if args.subfolder else ""
@@ -100,9 +100,9 @@ def load_record(args: argparse.Namespace, run: Run) -> dict[str, Any]:
 def signature(
     args: argparse.Namespace, record: dict[str, Any], eval_lang: str, test_sha256: str | None
 ) -> dict[str, Any]:
-    """Return what decides the scores, known before any text is read, in a fixed order.
+    """Return everything that the scores depend on and that is known before texts are read, in a fixed order.
 
-    N-grams read all of a text, which is max_length 0, and compute in one precision alone.
+    N-grams read whole texts, which is max_length 0, and have only one precision.
     """
     is_ngrams = args.model_name == ngrams.NAME
     return {
@@ -118,12 +118,12 @@ def signature(
 
 
 def is_done(run: Run, record: dict[str, Any], expected: dict[str, Any], on_this_device: bool = True) -> bool:
-    """Tell whether this very model was evaluated on this very test file with this signature, and its files are whole.
+    """Tell whether this very model has been evaluated on this very test file with this signature.
 
-    RunError if it was, but with another length or at another precision: those scores are not replaced unasked. What
-    counts of the precision is the one that is used; which one "auto" means is known on the device alone.
+    RunError if it has, but with another length or precision: such scores are only replaced on request. The precision
+    that was really used counts; which one "auto" means is only known on the device.
     """
-    from utils import results  # it loads pandas
+    from utils import results  # loads pandas
 
     eval_lang, precision = expected["eval_lang"], expected["precision"]
     try:
@@ -138,10 +138,10 @@ def is_done(run: Run, record: dict[str, Any], expected: dict[str, Any], on_this_
     if precision == "auto":
         precision = earlier.get("precision_used")
         if on_this_device:
-            from utils import model  # it loads torch, which is slow, so only where all else is the same
+            from utils import model  # loads torch, which is slow: only if everything else is the same
 
             automatic = model.choose_precision("auto")
-            if automatic != earlier.get("precision_unfit"):  # in which the model was found not to work
+            if automatic != earlier.get("precision_unfit"):  # in which the model does not work
                 precision = automatic
     changes = {
         "--max-length": (earlier.get("max_length"), expected["max_length"]),
@@ -153,23 +153,23 @@ def is_done(run: Run, record: dict[str, Any], expected: dict[str, Any], on_this_
         kept = shlex.join(word for option, (was, _) in changes.items() for word in (option, str(was)))
         raise RunError(
             f"{runs.shown(run.scores(eval_lang))}: evaluated with {were}; {kept} keeps these scores, --overwrite "
-            f"replaces them (to have both, copy {runs.shown(run.outputs)} to another folder first: post_eval.py "
-            "--base-dir reads it there)"
+            f"replaces them (to have both, first copy {runs.shown(run.outputs)} to another folder, where post_eval.py "
+            "--base-dir can read it)"
         )
     return True
 
 
 def load_model(args: argparse.Namespace, run: Run, registers: list[str], max_length: int) -> tuple[Callable, dict]:
-    """Return what predicts texts with the run's model, and what its signature tells of how that is computed.
+    """Return a function that predicts with the model of a run, and the part of the signature about how it computes.
 
-    The first takes texts and the name of their language, and returns probabilities, shape (texts, registers), and the
-    share of the texts that have more than max_length tokens.
+    The function takes texts and the name of their language; it returns probabilities, shape (texts, registers), and the
+    share of the texts with more than max_length tokens.
     """
     if args.model_name == ngrams.NAME:
         import sklearn
 
         if args.without_effect:
-            log.info("%s: without effect on n-grams: %s", ngrams.NAME, " ".join(args.without_effect))
+            log.info("%s: options without effect: %s", ngrams.NAME, " ".join(args.without_effect))
         fitted = ngrams.load(run.models)
         used = {"precision_used": "fp64", "device": "CPU, 1 thread", "scikit-learn": sklearn.__version__}
         return lambda texts, _: (ngrams.predict(fitted, texts["text"], registers), 0.0), used
@@ -186,7 +186,7 @@ def load_model(args: argparse.Namespace, run: Run, registers: list[str], max_len
     tried = model.choose_precision(args.precision)
     used = {
         "precision_used": loaded.precision,
-        # the model does not work in it
+        # the fastest precision, in which the model does not work
         **({} if tried == loaded.precision else {"precision_unfit": tried}),
         "batch_size": batch_size,
         "device": model.describe_device(),

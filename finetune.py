@@ -5,18 +5,18 @@
 
 Reads   CORPUS/info/reg_abbv.json, CORPUS/corpus/train/LANG.tsv of the training languages, and all of
         CORPUS/corpus/test/, to keep texts of the test files out of training
-        models/pretrained/…           the pretrained model; fetched first if it is not there
+        models/pretrained/…           the pretrained model; downloaded first if it is not there
 Writes  models/[SUBFOLDER/]MODEL-LANGS/   the model of the best epoch: weights, tokenizer, register names, card
         outputs/[SUBFOLDER/]MODEL-LANGS/  train.json, one record per epoch, and, when all is done, run.json
 Exit    0 trained, or trained before; 1 unusable corpus, checkpoint or run; 2 wrong use; 128 + N ended by signal N
-        (SIGINT 130, SIGUSR2 140, SIGTERM 143): the same command goes on from the last checkpoint, and ends with the
-        same weights as if it had not been interrupted
+        (SIGINT 130, SIGUSR2 140, SIGTERM 143): the same command resumes from the last checkpoint, and ends with the
+        same weights as without the interruption
 """
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # Python leaves it out where PYTHONSAFEPATH is set
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # Python does not if PYTHONSAFEPATH is set
 
 if __name__ == "__main__":  # before any package is imported
     from utils import environment
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TEXTS_SHOWN, FEWEST_EPOCHS, MOST_EPOCHS = 7_800, 3, 40  # of the default number of epochs
-HEAD_RATE = 5e-4  # the most that the classifier's head learns at, unless the learning rate itself is higher
-# arguments that decide no weights; the device that run.json has tells the number of threads
+HEAD_RATE = 5e-4  # the highest default rate of the head, unless the learning rate itself is higher
+# arguments that do not decide the weights; run.json has the number of threads as part of the device
 NOT_SETTINGS = ("subfolder", "overwrite", "corpus_path", "cpu", "threads")
 PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "datasets", "numpy", "scikit-learn")
 PACKAGES_OF_NGRAMS = ("numpy", "scipy", "scikit-learn")
@@ -61,47 +61,47 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
     options.add_run_arguments(parser, download_model.known_models())
     # fmt: off
     parser.add_argument("--checkpoint", type=options.filled, metavar="DIR|ID",
-        help="a folder or Hub id to start from, instead of what utils/model2chckpt.json has for the model's name")
+        help="a folder or Hub id to start from, instead of the one in utils/model2chckpt.json")
     parser.add_argument("--overwrite", action="store_true",
-        help="start again: remove what this run has, evaluations included")
+        help="train again, and remove the earlier model and its evaluations")
     data = parser.add_argument_group("data")
     options.add_corpus_argument(data, corpus_load.CORPUS_PATH)
     amount = data.add_mutually_exclusive_group()
     amount.add_argument("--texts", type=options.positive_int, metavar="N",
-        help="take N texts of each language, those of --validation-size among them; those of a smaller N, with the "
-        "same seed, are among those of a larger one")
+        help="take N texts of each language, validation included; with the same seed, the texts of a small N are "
+        "among those of a larger N")
     amount.add_argument("--all-texts", action="store_true",
-        help="with several languages, take all texts of each (default: as many of each as the smallest has)")
+        help="with several languages, take all texts of each (default: the same number, that of the smallest)")
     data.add_argument("--validation-size", type=options.share, default=0.2, metavar="SHARE",
         help="share of the training texts held out to choose the best epoch (default: %(default)s)")
     data.add_argument("--max-length", type=options.positive_int, default=512, metavar="N",
-        help="tokens of a text that are used, from its beginning (default: %(default)s)")
+        help="tokens read of each text, from its beginning (default: %(default)s)")
     optimisation = parser.add_argument_group("optimisation")
     optimisation.add_argument("--num-epochs", type=options.positive_int, metavar="N",
-        help=f"passes over the training texts (default: as many as show the model {TEXTS_SHOWN:,} texts, from "
+        help=f"passes over the training texts (default: enough to show the model {TEXTS_SHOWN:,} texts, from "
         f"{FEWEST_EPOCHS} to {MOST_EPOCHS})")
     optimisation.add_argument("--patience", type=options.natural, default=0, metavar="TEXTS",
-        help="stop when the validation loss has not fallen while the model learnt from this many texts, counted from "
-        "the end of the warm-up at the earliest; 0: never (default: %(default)s)")
+        help="stop if the validation loss has not fallen while the model learnt from so many texts, counted from the "
+        "end of the warm-up at the earliest; 0: never stop (default: %(default)s)")
     optimisation.add_argument("--batch-size", type=options.positive_int, default=16, metavar="N",
         help="texts per GPU and step (default: %(default)s)")
     optimisation.add_argument("--gradient-accumulation", type=options.positive_int, default=1, metavar="N",
-        help="steps whose texts make one update: the effective batch is N times larger (default: %(default)s)")
+        help="steps per update: the effective batch is N times larger (default: %(default)s)")
     optimisation.add_argument("--learning-rate", type=options.positive_float, default=1e-4, metavar="RATE",
         help="peak rate of AdamW, after warm-up (default: %(default)s)")
     optimisation.add_argument("--head-rate", type=options.positive_float, metavar="RATE",
-        help="peak rate of the classifier's head, which is drawn at random (default: ten times the learning rate, but "
-        f"at most {HEAD_RATE}, or the learning rate where that is higher)")
+        help="peak rate of the classifier's head, which starts from random weights (default: ten times the learning "
+        f"rate, but at most {HEAD_RATE}, or the learning rate if that is higher)")
     optimisation.add_argument("--frozen-layers", type=options.share_or_none, default=0.5, metavar="SHARE",
-        help="share of the encoder's layers, the lowest ones, that stay as pretrained, the embeddings with them; 0 "
-        "trains everything (default: %(default)s)")
+        help="share of the encoder's layers, from the lowest up, that stay as pretrained, together with the "
+        "embeddings; 0 trains everything (default: %(default)s)")
     optimisation.add_argument("--warmup", type=options.share_or_none, default=0.1, metavar="SHARE",
-        help="share of all updates over which the rate rises; then it falls to 0 in a straight line (default: "
+        help="share of all updates during which the rate rises; afterwards it falls linearly to 0 (default: "
         "%(default)s)")
     optimisation.add_argument("--balanced", action="store_true",
         help="weigh registers inversely to their number of texts")
     optimisation.add_argument("--seed", type=options.natural, default=42, metavar="N",
-        help="decides split, first weights, order and dropout (default: %(default)s)")
+        help="decides the split, the first weights, the order of the texts and dropout (default: %(default)s)")
     # fmt: on
     options.add_device_arguments(parser)
     args = options.parse(parser, argv)
@@ -109,12 +109,12 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
     options.read_languages(parser, args, corpus_load.training_languages(args.corpus_path))
     if not args.checkpoint and args.model_name not in download_model.known_models():
         parser.error(
-            f"argument --model-name: there is no model {args.model_name!r}; take one of "
+            f"argument --model-name: there is no model {args.model_name!r}; choose one of "
             f"{', '.join(download_model.known_models())}, or give the --checkpoint that this name stands for"
         )
     if runs.slurm_tasks() > 1 and "LOCAL_RANK" not in os.environ:
         parser.error(
-            "Slurm starts several tasks, and each would train the whole run: use one task, and "
+            "Slurm starts several tasks, and each of them would train the whole run; use one task, and "
             "srun torchrun --standalone --nproc_per_node=N finetune.py … for N GPUs"
         )
     if args.model_name == ngrams.NAME:
@@ -127,7 +127,7 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
 
 
 def settings_of(args: argparse.Namespace, registers: list[str]) -> dict[str, Any]:
-    """Return everything that decides the trained weights: arguments, start model, corpus files, number of processes."""
+    """Return everything that the trained weights depend on: arguments, start model, corpus files, processes."""
     is_ngrams = args.model_name == ngrams.NAME
     of_ngrams = {name: getattr(args, name) for name in ngrams.SETTINGS} | {"max_length": 0}  # all of a text
     of_encoder = {key: value for key, value in vars(args).items() if key not in NOT_SETTINGS}
@@ -141,7 +141,7 @@ def settings_of(args: argparse.Namespace, registers: list[str]) -> dict[str, Any
 
 
 def load_texts(args: argparse.Namespace, registers: list[str]) -> "tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]":
-    """Return the texts to train on, those for validation, and the report on them, which the log shows."""
+    """Return training texts, validation texts and the report on them, which is also logged."""
     train, validation, report = corpus_load.load_training_texts(
         args.corpus_path, args.train_langs, registers,
         validation_size=args.validation_size, seed=args.seed, all_texts=args.all_texts, n_texts=args.texts,
@@ -153,15 +153,15 @@ def load_texts(args: argparse.Namespace, registers: list[str]) -> "tuple[pd.Data
 
 def train_ngrams(args: argparse.Namespace, run: Run, names: dict[str, str], settings: dict[str, Any]) -> int:
     """Train the n-gram baseline, which takes seconds; return the exit code."""
-    if int(os.environ.get("RANK", 0)):  # one process of torchrun's does it all
+    if int(os.environ.get("RANK", 0)):  # one process does everything
         return 0
     if args.without_effect:
-        log.info("%s: without effect on n-grams: %s", ngrams.NAME, " ".join(sorted(args.without_effect)))
+        log.info("%s: options without effect: %s", ngrams.NAME, " ".join(sorted(args.without_effect)))
     began = time.monotonic()
     train, validation, report = load_texts(args, list(names))
     fitted, tried = ngrams.fit(train, validation, list(names), args.balanced)
     runs.start_again(run)
-    runs.write_json(run.checkpoints / "started.json", settings)  # as long as it is there, the model may not be whole
+    runs.write_json(run.checkpoints / "started.json", settings)  # while it exists, the model may be incomplete
     ngrams.save(fitted, run.models)
     ngrams.load(run.models)
     facts = {
@@ -175,12 +175,12 @@ def train_ngrams(args: argparse.Namespace, run: Run, names: dict[str, str], sett
 
 
 def train_run(args: argparse.Namespace, run: Run, names: dict[str, str], settings: dict[str, Any], again: bool) -> int:
-    """Train the run, or what is left of it; return the exit code.
+    """Train the run, or resume it; return the exit code.
 
-    names: those of the registers, by abbreviation. again: what the run has is removed, once nothing can be refused any
-    more.
+    names: abbreviation -> name of each register. again: an earlier training is removed, but only after everything has
+    been checked.
     """
-    from accelerate import PartialState  # what loads torch takes seconds, which wrong use does without
+    from accelerate import PartialState  # loads torch, which takes seconds: not for wrong use
     from transformers import set_seed
 
     from utils import model, training
@@ -189,11 +189,11 @@ def train_run(args: argparse.Namespace, run: Run, names: dict[str, str], setting
     model.use_device(args.threads)
     one_after_the_other = PartialState(cpu=args.cpu or not model.torch.cuda.is_available()).main_process_first
 
-    # the texts come before the model, which may have to be fetched
+    # the texts are read before the model, which may have to be downloaded
     train, validation, report = load_texts(args, registers)
     args.num_epochs = args.num_epochs or min(max(math.ceil(TEXTS_SHOWN / len(train)), FEWEST_EPOCHS), MOST_EPOCHS)
 
-    # the last checkpoint, or the pretrained model: it is tried before anything of an earlier training is removed
+    # load the last checkpoint, or the pretrained model, before anything of an earlier training is removed
     checkpoint = None
     if not again:
         with one_after_the_other():
@@ -206,12 +206,13 @@ def train_run(args: argparse.Namespace, run: Run, names: dict[str, str], setting
             loaded = model.load(checkpoint, registers, args.max_length, precision, learns=True)
     else:
         folder = download_model.find_checkpoint(args.checkpoint)
-        set_seed(args.seed)  # the classifier's first weights are drawn as the model is loaded
+        set_seed(args.seed)  # loading draws the first weights of the head
         loaded = model.load(folder, registers, args.max_length, args.precision, learns=True)
         start = download_model.start_of(folder)
-        # a model that is trained further has learnt from the languages of both trainings
+        # if the start model was itself fine-tuned, it has learnt from other languages before
         loaded.model.config.train_langs = list(dict.fromkeys([*start["start_langs"], *args.train_langs]))
 
+    # train, unless only the end of an interrupted training is missing
     if loaded:
         frozen = model.freeze(loaded.model, args.frozen_layers)
         training.check_room(run, loaded.model, args.num_epochs)
@@ -223,19 +224,19 @@ def train_run(args: argparse.Namespace, run: Run, names: dict[str, str], setting
         )
         longer = 100 * float(train_set["over"][:].float().mean())
         log.info(
-            f"{longer:.1f} % of the training texts have more than {args.max_length} tokens; what is beyond is not read"
+            f"{longer:.1f} % of the training texts have more than {args.max_length} tokens; the rest of them is not read"
         )
         share = 100 * loaded.model.num_parameters(only_trainable=True) / loaded.model.num_parameters()
         log.info(
             f"training on {model.describe_device()} in {loaded.precision}, at most {args.num_epochs} epochs; "
             f"{frozen}, {share:.0f} % of the weights are trained"
-            + (f", going on from {checkpoint.name}" if checkpoint else "")
+            + (f", resuming from {checkpoint.name}" if checkpoint else "")
         )
         received = training.train(run, loaded, train_set, validation_set, args, checkpoint)
-        del loaded  # its memory is needed again, to try the finished model
+        del loaded  # its memory is needed to check the finished model
         if received is not None:
             log.warning(
-                "interrupted: the same command%s goes on from the checkpoint in %s",
+                "interrupted: the same command%s resumes from the checkpoint in %s",
                 ", without --overwrite," if args.overwrite and not runs.slurm_job() else "",
                 runs.shown(run.checkpoints),
             )
@@ -248,9 +249,9 @@ def train_run(args: argparse.Namespace, run: Run, names: dict[str, str], setting
 def finish(
     args: argparse.Namespace, run: Run, names: dict[str, str], settings: dict[str, Any], report: dict[str, Any]
 ) -> None:
-    """Put the best epoch's model into place, and conclude the run.
+    """Copy the model of the best epoch to its place, and conclude the run.
 
-    Needs nothing but the checkpoints, so that it can be done again after an interruption.
+    Needs only the checkpoints, so it can be repeated after an interruption.
     """
     from utils import model, training
 
@@ -261,17 +262,17 @@ def finish(
     best_epoch = state.best_global_step // training.steps_per_epoch(state)
     best = next(entry for entry in epochs if entry["epoch"] == best_epoch)
 
-    for left in run.models.glob(".*.tmp"):  # a copy that was ended halfway; this run is held, so nobody writes it
+    for left in run.models.glob(".*.tmp"):  # an interrupted copy; nobody else writes here, since the run is locked
         left.unlink()
-    # all but the training's own files, which are pickled mostly: a vocabulary may have any name, as bpe.codes
+    # all files except those of the training itself; a vocabulary may have any name, such as bpe.codes
     for path in sorted(folder.iterdir()):
         if path.suffix not in (".pt", ".pth", ".bin") and path.name not in ("trainer_state.json", "hashes.json"):
             runs.copy_file(path, run.models / path.name)
-    # the model must load from its own folder, before what it was made from is removed
+    # check that the copy can be loaded, before the checkpoints are removed
     model.check_copy(run.models, folder, list(names))
     started = runs.read_started(run)
     facts = {
-        "start_langs": started["start_langs"],  # the languages that the start model was trained on
+        "start_langs": started["start_langs"],  # the languages that the start model was fine-tuned on
         "start_revision": started["start_revision"],  # its commit on the Hub
         "precision": started["precision"],
         "optimiser": training.OPTIMISER,
@@ -279,7 +280,7 @@ def finish(
         "epochs": epochs[-1]["epoch"],
         "best_epoch": best_epoch,
         "device": started["devices"][-1],
-        "devices": started["devices"],  # more than one where it was interrupted
+        "devices": started["devices"],  # several if it was interrupted
         "peak_memory_bytes": model.peak_memory(),
         "seconds": round(sum(r["seconds"] + r["validation_seconds"] for r in epochs), 3),
     }
@@ -291,10 +292,10 @@ def conclude(
     args: argparse.Namespace, run: Run, names: dict[str, str], settings: dict[str, Any], report: dict[str, Any],
     tried: list[dict[str, Any]], best: dict[str, Any], facts: dict[str, Any], packages: tuple[str, ...],
 ) -> None:  # fmt: skip
-    """Write card, train.json, and run.json, which says that the run is finished, of a model that is in its place.
+    """Write card, train.json and, last, run.json, for a model that is in its place.
 
-    tried: the records of train.json; best: that of the model that was kept. facts: what run.json tells of this kind of
-    model alone. packages: those that have computed.
+    tried: the records of train.json; best: the record of the model that was kept. facts: the part of run.json that
+    depends on the kind of model. packages: those whose versions are recorded.
     """
     from utils import results
     from utils.model_card import model_card
@@ -304,7 +305,7 @@ def conclude(
     model_files = runs.describe_model(run.models)
     versions = {
         package: str(importlib.import_module(package.replace("scikit-learn", "sklearn")).__version__)
-        for package in packages  # as they run here, which may not be those that were installed
+        for package in packages  # the versions that really run
     }
     record = {
         "model_name": args.model_name,
@@ -337,7 +338,7 @@ def conclude(
     if test_langs:
         log.info("next: %s", results.evaluate_command(record, test_langs))
     else:
-        log.info("next: put texts to evaluate on into %s/corpus/test/LANG.tsv", args.corpus_path)
+        log.info("next: write texts for evaluation into %s/corpus/test/LANG.tsv", args.corpus_path)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -355,16 +356,16 @@ def main(argv: list[str] | None = None) -> int:
         from utils.model import shortage_explained, tokens_at_once
 
         half, twice = args.batch_size // 2, 2 * args.gradient_accumulation
-        while half % 2 == 0 and half * args.max_length >= tokens_at_once():  # a larger batch is computed in parts
+        while half % 2 == 0 and half * args.max_length >= tokens_at_once():  # larger batches are computed in parts
             half, twice = half // 2, 2 * twice
-        remedy = f"--max-length {args.max_length // 2} --overwrite needs less, and is another training"
+        remedy = f"--max-length {args.max_length // 2} --overwrite needs less, but is another training"
         if args.batch_size % 2 == 0:
-            remedy = f"--batch-size {half} --gradient-accumulation {twice} needs less, and is the same training"
+            remedy = f"--batch-size {half} --gradient-accumulation {twice} needs less, for the same training"
         with runs.lock(run), shortage_explained(remedy):
             if again or not runs.is_finished(run, settings):
                 return train_run(args, run, names, settings, again)
-    runs.remove_folder(run.checkpoints)  # left if the run was interrupted just then
-    log.info("%s: trained already, nothing to do (--overwrite trains it again)", runs.shown(run.outputs))
+    runs.remove_folder(run.checkpoints)  # left by an interruption at the very end
+    log.info("%s: is already trained, nothing to do (--overwrite trains it again)", runs.shown(run.outputs))
     return 0
 
 

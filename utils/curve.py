@@ -1,7 +1,7 @@
-"""Draw learning curves: scores by the number of training texts, where trainings differ in it (and in the seed) alone.
+"""Draw learning curves: scores by the number of training texts, for runs that differ only in it (and in the seed).
 
-A panel per model and metric, a colour per training. Own languages are those of the training; the zero-shot mean is over
-the languages that all of the panel's trainings were evaluated on, by the same test file, and none was trained on.
+There is a panel per model and metric, and a colour per list of training languages. The zero-shot mean is over the
+languages on which all runs of the panel were evaluated, with the same test file, and none was trained.
 """
 
 import json
@@ -22,10 +22,10 @@ FREE = ("texts", "seed", "processes")  # settings that may differ along a curve
 
 
 def points(frame: pd.DataFrame, metric_names: Sequence[str]) -> pd.DataFrame:
-    """Return the mean and, of several seeds, the standard deviation of each point of a curve; no row if there is none.
+    """Return mean and standard deviation over the seeds for each point of the curves; no rows if there are no curves.
 
-    Columns: model, metric, curve, training, langs (over which a mean is), is_own, texts (of each training language,
-    those of validation included), mean, std.
+    Columns: model, metric, curve, training, langs (over which the mean is taken), is_own (they are training languages),
+    texts (per training language, validation included), mean, std.
     """
     rows = frame[frame["metric"].isin(metric_names) & frame["score"].notna()].copy()
     of_rows = list(zip(rows["record"], rows["signature"], strict=True))
@@ -56,7 +56,7 @@ def points(frame: pd.DataFrame, metric_names: Sequence[str]) -> pd.DataFrame:
             is_complete = of_curve.groupby("eval_lang")["folder"].transform("nunique") == of_curve["folder"].nunique()
             kinds = of_curve[of_curve["own"] & is_complete], of_curve[of_curve["eval_lang"].isin(zero_shot)]
             for is_own, kind in zip((True, False), kinds, strict=True):
-                of_runs = kind.groupby(["texts", "folder"])["score"].mean()  # over languages, then over seeds
+                of_runs = kind.groupby(["texts", "folder"])["score"].mean()  # the mean over languages, then over seeds
                 means = of_runs.groupby("texts").agg(["mean", "std"]).fillna({"std": 0}).reset_index()
                 names = {"model": model, "metric": metric, "curve": curve, "training": training, "is_own": is_own}
                 found.append(means.assign(**names, langs=" ".join(sorted(set(kind["eval_lang"])))))
@@ -70,7 +70,7 @@ def _number_of_texts(record: dict) -> int:
 
 
 def draw(frame: pd.DataFrame, metric_names: Sequence[str], lang: str) -> Iterator[Figure]:
-    """Give the pages of all curves; none where no trainings differ in the number of texts alone."""
+    """Yield the pages with all curves; none if no runs differ only in the number of texts."""
     drawn = points(frame, metric_names)
     if drawn.empty:
         return
@@ -84,7 +84,7 @@ def draw(frame: pd.DataFrame, metric_names: Sequence[str], lang: str) -> Iterato
 
 
 def draw_panel(points: pd.DataFrame, title: str, lang: str, ax: Axes) -> None:
-    """Draw the curves of a model by one metric: full lines for own languages, dashed ones for the zero-shot mean."""
+    """Draw the curves of a model by one metric: solid for the training languages, dashed for the zero-shot mean."""
     curves = list(dict.fromkeys(points["curve"]))
     for (curve, training, is_own), of in points.groupby(["curve", "training", "is_own"], sort=False):
         colour, line = color_palette("colorblind")[curves.index(curve) % 10], "o-" if is_own else "s--"
@@ -92,7 +92,7 @@ def draw_panel(points: pd.DataFrame, title: str, lang: str, ax: Axes) -> None:
         ax.errorbar(of["texts"], 100 * of["mean"], 100 * of["std"], fmt=line, color=colour, markersize=4, label=label)
     ax.set_xscale("log")
     ticks = sorted(set(points["texts"]))
-    # numbers that are too close would cover each other
+    # leave out numbers that would cover each other
     apart = [n for n, before in zip(ticks, [0, *ticks], strict=False) if n > 1.25 * before]
     ax.set_xticks(apart, list(map(str, apart)), fontsize=TEXT)
     ax.set_xticks([], minor=True)
