@@ -1,12 +1,14 @@
 """A baseline without a pretrained model: logistic regression on character n-grams, weighted by TF-IDF.
 
-An n-gram has 1 to 5 characters and lies within a word in lower case, with a blank at both ends (scikit-learn's char_wb). Kept are the 20,000 that most training texts have: the loss on the validation texts is 0.65, 0.64 and 0.64
-with 10,000, 20,000 and 50,000 for sv, 0.88, 0.85 and 0.86 for fi, and the model stays below 2 MB. A text is the vector
-of 1 + ln(count), times ln((1 + texts) / (1 + texts with the n-gram)) + 1, of length 1. All of a text is read.
+An n-gram has 1 to 5 characters and lies within a word in lower case, with a blank at both ends (scikit-learn's
+char_wb). The 20,000 that occur in most training texts are kept: with 10,000, 20,000 and 50,000, the loss on the
+validation texts is 0.65, 0.64 and 0.64 for sv and 0.88, 0.85 and 0.86 for fi, and the model takes less than 2 MB. The
+weight of an n-gram in a text is 1 + ln(count), times ln((1 + texts) / (1 + texts with the n-gram)) + 1; the vector of a
+text is scaled to length 1. Texts are read to their end.
 
-The strength of regularisation (C) is the one with the lowest loss on the validation texts, as the epoch of an encoder
-is: their macro-F1 would be moved too much by one text of a rare register. Sums of one thread alone, for those of
-several are rounded in another order: the same corpus and seed give the same bytes, whatever the number of cores.
+The strength of regularisation, C, is the one with the lowest loss on the validation texts, like the epoch of an
+encoder: macro-F1 would depend too much on one text of a rare register. Everything runs on one thread, since several
+would round sums differently: the same corpus and seed give the same bytes, whatever the number of cores.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,23 +20,31 @@ import numpy as np
 from utils import metrics, runs
 from utils.runs import RunError
 
-if TYPE_CHECKING:  # scikit-learn takes a second to load, which --help does without
+if TYPE_CHECKING:  # scikit-learn takes a second to load, too long for --help
     import pandas as pd
     from scipy.sparse import csr_array
 
-NAME = "ngrams"  # of --model-name
-SETTINGS = ("model_name", "train_langs", "texts", "all_texts", "validation_size", "balanced", "seed")  # that count
+NAME = "ngrams"  # for --model-name
+SETTINGS = (
+    "model_name",
+    "train_langs",
+    "texts",
+    "all_texts",
+    "validation_size",
+    "balanced",
+    "seed",
+)  # arguments that count
 LENGTHS = (1, 5)  # characters of an n-gram
 N_NGRAMS = 20_000
-STRENGTHS = (1.0, 10.0, 100.0, 1000.0)  # C: the higher, the less is regularised
+STRENGTHS = (1.0, 10.0, 100.0, 1000.0)  # C: the higher, the weaker the regularisation
 
 Model = dict[str, Any]  # registers, ngrams: lists of strings; idf (n-grams,), coef (registers, n-grams), intercept
 
 
 def count_ngrams(texts: Iterable[str], known: Sequence[str] | None = None) -> "tuple[csr_array, list[str]]":
-    """Return how often each text has each n-gram, shape (texts, n-grams), and the n-grams: those known, or all.
+    """Return the counts of n-grams, shape (texts, n-grams), and the n-grams: those known, or all.
 
-    A word is cut into its n-grams once, however often it is used, which takes a tenth of the time.
+    Each word is divided into its n-grams only once, however often it occurs, which takes half the time.
     """
     from sklearn.feature_extraction.text import CountVectorizer
 
@@ -46,7 +56,7 @@ def count_ngrams(texts: Iterable[str], known: Sequence[str] | None = None) -> "t
 
 
 def weighted(counts: "csr_array", idf: np.ndarray) -> "csr_array":
-    """Return the texts' vectors, shape (texts, n-grams), from their counts of n-grams."""
+    """Return the vectors of the texts, shape (texts, n-grams), from their counts of n-grams."""
     from sklearn.feature_extraction.text import TfidfTransformer
 
     transformer = TfidfTransformer(sublinear_tf=True)
@@ -57,17 +67,17 @@ def weighted(counts: "csr_array", idf: np.ndarray) -> "csr_array":
 def fit(
     train: "pd.DataFrame", validation: "pd.DataFrame", registers: Sequence[str], balanced: bool
 ) -> tuple[Model, list]:
-    """Learn from the training texts; return the best model, and a record for each C, the one that is kept first.
+    """Train on the training texts; return the best model, and a record for each C, the best first.
 
-    registers: their order is that of the confusion counts. balanced: weigh registers inversely to their number of
-    texts, in the validation loss too, in which registers without training texts do not count.
+    registers: in the order of the confusion counts. balanced: weigh registers inversely to their number of texts, also
+    in the validation loss. Registers without training texts do not count in that loss.
     """
     from sklearn.feature_extraction.text import TfidfTransformer
     from sklearn.linear_model import LogisticRegression
     from sklearn.utils.class_weight import compute_sample_weight
     from threadpoolctl import threadpool_limits
 
-    # the n-grams that most texts have; of those that equally many have, the first in the alphabet
+    # the most widespread n-grams, in alphabetical order if equally widespread
     counts, ngrams = count_ngrams(train["text"])
     most_first = np.argsort(-np.bincount(counts.indices, minlength=len(ngrams)), kind="stable")
     kept = np.sort(most_first[:N_NGRAMS])
@@ -87,12 +97,12 @@ def fit(
     tried: list[tuple[dict[str, Any], Model]] = []
     with threadpool_limits(1):
         for strength in STRENGTHS:
-            # ten times the usual tolerance: half the time, and the lowest loss is the same to 0.01
+            # ten times the usual tolerance takes half the time, and changes the loss by less than 0.01
             settings = {"tol": 1e-3, "max_iter": 1000, "class_weight": "balanced" if balanced else None}
             classifier = LogisticRegression(C=strength, **settings)
             classifier.fit(features, train["register"])
             coef, intercept = classifier.coef_, classifier.intercept_
-            if len(known) == 2:  # it has the second register's alone
+            if len(known) == 2:  # scikit-learn only has those of the second register
                 coef, intercept = np.vstack([0 * coef, coef]), np.append(0, intercept)
             model = {"registers": known, "ngrams": ngrams, "idf": idf, "coef": coef, "intercept": intercept}
             probabilities = answer(model, held_out, registers)
@@ -106,7 +116,7 @@ def fit(
 
 
 def answer(model: Model, features: "csr_array", registers: Sequence[str]) -> np.ndarray:
-    """Return the probability of each of these registers for each vector; 0 for those that no training text had."""
+    """Return the probability of each of these registers for each vector; 0 for registers without training texts."""
     from scipy.special import softmax
 
     probabilities = np.zeros((features.shape[0], len(registers)))
@@ -121,7 +131,7 @@ def predict(model: Model, texts: Iterable[str], registers: Sequence[str]) -> np.
 
 
 def save(model: Model, folder: Path) -> None:
-    """Write a model as model.safetensors, its arrays, and ngrams.json, its registers and n-grams."""
+    """Write a model: its arrays to model.safetensors, its registers and n-grams to ngrams.json."""
     from safetensors.numpy import save_file
 
     runs.write_json(folder / "ngrams.json", {name: model[name] for name in ("registers", "ngrams")})
@@ -131,7 +141,7 @@ def save(model: Model, folder: Path) -> None:
 
 
 def load(folder: Path) -> Model:
-    """Read what save has written; RunError if it is damaged."""
+    """Read a model that save has written; RunError if it is damaged."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -144,9 +154,9 @@ def load(folder: Path) -> Model:
     n_registers, n_ngrams = len(names["registers"]), len(names["ngrams"])
     shapes = {"idf": (n_ngrams,), "coef": (n_registers, n_ngrams), "intercept": (n_registers,)}
     if {name: array.shape for name, array in arrays.items()} != shapes:
-        wrong = f"not the arrays for {n_registers} registers and {n_ngrams} n-grams"
+        wrong = f"does not contain the arrays for {n_registers} registers and {n_ngrams} n-grams"
     elif not all(np.isfinite(array).all() for array in arrays.values()):
-        wrong = "some of its numbers are not finite"
+        wrong = "contains numbers that are not finite"
     if wrong:
         raise RunError(f"{runs.shown(path)}: {wrong}; {runs.RETRAIN}")
     return names | arrays
