@@ -29,11 +29,6 @@ def trainings(n_texts: int, accuracies: list[float], seed: int = 0) -> tuple[np.
     return gold, np.array(answers)
 
 
-def compare_two(n_texts: int, a: float, b: float, metric: str, seed: int = 0) -> dict[str, float]:
-    gold, answers = trainings(n_texts, [a, b], seed)
-    return uncertainty.compare(gold, answers[:1], answers[1:], 4, metric)
-
-
 # ---- scores and their slopes ----
 
 
@@ -125,6 +120,7 @@ POPULATIONS = {name: (shares, model) for name, shares, model in simulate_coverag
 @pytest.mark.parametrize(
     "name", ["7 uneven, usual, any", "8 uneven, rare badly, neighbours", "two large, recalls .9 and .3"]
 )
+@pytest.mark.slow
 def test_intervals_hold_the_populations_score(name, n):
     shares, model = POPULATIONS[name]
     cells = shares[:, None] * model
@@ -168,6 +164,7 @@ def test_mean_over_trainings_holds_texts_and_scatter():
         ("7 uneven, usual, any", 1000, 20),
     ],
 )
+@pytest.mark.slow
 def test_mean_over_five_trainings_holds_the_mean_of_very_many(name, n, concentration):
     shares, model = POPULATIONS[name]
     rng, holds = np.random.default_rng(0), []
@@ -304,6 +301,7 @@ def called_different(
         ("7 uneven = near-perfect", 60, "micro_f1", 3, 1),
     ],
 )
+@pytest.mark.slow
 def test_equal_models_are_called_different_in_about_5_of_100_cases(name, n, metric, n_a, n_b):
     called, holds = called_different(name, n, metric, n_a, n_b)
     assert 0.012 <= called <= 0.092 and 0.908 <= holds <= 0.988
@@ -323,12 +321,14 @@ def test_with_very_many_texts_trainings_are_compared_by_welchs_test():
     assert uncertainty.interval_of_mean([(counts, gold, answers[:3])], "micro_f1") == pytest.approx(expected, abs=0.003)
 
 
+@pytest.mark.slow
 def test_trainings_that_scatter_are_not_called_different_for_it():
     called, holds = called_different("7 uneven = alike", 1000, "micro_f1", 3, 3, concentration=100)
     assert called <= 0.1 and holds >= 0.9
 
 
 @pytest.mark.parametrize(("n_a", "n_b"), [(1, 1), (3, 3), (3, 1)])
+@pytest.mark.slow
 def test_ten_points_are_found_with_300_texts(n_a, n_b):
     called, holds = called_different("7 even better by 10 points", 300, "macro_f1_10", n_a, n_b)
     assert called >= 0.9 and holds >= 0.915

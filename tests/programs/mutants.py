@@ -1,0 +1,156 @@
+"""Put one fault at a time into a module of utils/, and see whether the tests of that module notice it.
+
+    python tests/programs/mutants.py [--number 200] [--seed 0] [--modules metrics tables …]
+
+A fault is another number, comparison or sign, `and` for `or`, a condition turned round, or a statement left out; never
+in a text, an annotation, or what is logged or raised. The faults are drawn at random from all that there can be. Each
+is tried in a copy of the project, by a process forked from this one, which has loaded the libraries. A loop that does
+not end is noticed too: by tests that compute four times as long as without a fault.
+
+Prints  a line per fault, caught or SURVIVED, what was changed and in which line; then the shares
+"""
+
+import argparse
+import ast
+import importlib
+import os
+import random
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TESTS = {  # module -> the files that test it, the quickest first
+    "metrics": ["test_metrics.py", "test_tables.py"],
+    "uncertainty": ["test_uncertainty.py", "test_tables.py"],
+    "results": ["test_results.py", "test_tables.py", "test_post_eval.py"],
+    "tables": ["test_tables.py", "test_post_eval.py"],
+    "corpus_load": ["test_read_texts.py", "test_corpus_load.py"],
+    "training": ["test_training.py"],
+}
+OTHER = {  # what stands for an operator
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+    ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.And: ast.Or, ast.Or: ast.And,
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult,
+    ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,
+}  # fmt: skip
+DROPPED = (ast.Expr, ast.AugAssign, ast.Raise, ast.Continue, ast.Delete)
+
+
+def faults(node: ast.AST) -> Iterator[tuple[ast.AST, str]]:
+    """Yield what can be put in the place of a node or of a part of it, as source."""
+    if isinstance(node, ast.JoinedStr | ast.Import | ast.ImportFrom) or ast.unparse(node).startswith("log."):
+        return
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):  # a docstring
+        return
+    if isinstance(node, DROPPED):
+        yield node, "pass"
+    match node:
+        case ast.Raise():
+            return
+        case ast.If(test=ast.Name(id="TYPE_CHECKING")):
+            return
+        case ast.Constant(value=bool() | int() | float() as value):
+            yield (
+                node,
+                repr(not value if isinstance(value, bool) else value + 1 if isinstance(value, int) else 2 * value + 1),
+            )
+        case ast.Compare(left=left, ops=[first, *rest], comparators=comparators):
+            yield node, f"({ast.unparse(ast.Compare(left, [OTHER[type(first)](), *rest], comparators))})"
+        case ast.BoolOp(op=op, values=values):
+            yield node, f"({ast.unparse(ast.BoolOp(OTHER[type(op)](), values))})"
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in OTHER:
+            yield node, f"({ast.unparse(ast.BinOp(left, OTHER[type(op)](), right))})"
+        case ast.UnaryOp(operand=operand):
+            yield node, f"({ast.unparse(operand)})"
+        case ast.If(test=test) | ast.IfExp(test=test) | ast.While(test=test) if not isinstance(test, ast.Compare):
+            yield test, f"(not ({ast.unparse(test)}))"
+    for name, value in ast.iter_fields(node):
+        if name not in ("annotation", "returns", "decorator_list"):
+            for child in value if isinstance(value, list) else [value]:
+                if isinstance(child, ast.AST):
+                    yield from faults(child)
+
+
+def replaced(source: str, node: ast.AST, text: str) -> str:
+    """Return the source with a text in the place of a node."""
+    lines = source.encode().splitlines(keepends=True)
+    start = sum(map(len, lines[: node.lineno - 1])) + node.col_offset
+    end = sum(map(len, lines[: node.end_lineno - 1])) + node.end_col_offset
+    return (source.encode()[:start] + text.encode() + source.encode()[end:]).decode()
+
+
+def load_libraries(copy: Path) -> None:
+    """Import all that the tests import, and forget what is the project's own: a fork imports that anew."""
+    sys.dont_write_bytecode = True  # a cached module could be taken for the one with a fault
+    os.environ |= {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    os.chdir(copy)
+    sys.path[:0] = [str(copy / folder) for folder in ("tests", "tests/programs", "tests/cluster", ".")]
+    for name in ("conftest", "test_training", "test_tables", "test_uncertainty", "test_read_texts", "test_post_eval"):
+        importlib.import_module(name)
+    for name, module in list(sys.modules.items()):
+        if str(copy) in str(getattr(module, "__file__", "")):
+            del sys.modules[name]
+
+
+def notices(copy: Path, module: str, limit: int) -> bool:
+    """Tell whether a test of the module fails in the copy, in a process of its own with so many seconds of computing."""
+    process = os.fork()
+    if not process:
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
+        signal.alarm(20 * limit)  # for one that waits
+        with open(os.devnull, "w") as nowhere:
+            for stream in (1, 2):
+                os.dup2(nowhere.fileno(), stream)
+        files = [str(copy / "tests" / name) for name in TESTS[module]]
+        os._exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--tb=no", f"--rootdir={copy}", *files]))
+    return os.waitpid(process, 0)[1] != 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Put faults into the code, one at a time; do the tests notice?")
+    parser.add_argument("--number", type=int, default=200, help="of faults (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="decides which (default: %(default)s)")
+    parser.add_argument("--modules", nargs="+", choices=TESTS, default=list(TESTS), help="(default: all)")
+    args = parser.parse_args()
+    sources = {name: (ROOT / "utils" / f"{name}.py").read_text(encoding="utf-8") for name in args.modules}
+    drawn = [(name, *fault) for name, source in sources.items() for fault in faults(ast.parse(source))]
+    print(f"{len(drawn)} faults can be put into {' '.join(sources)}", flush=True)
+    drawn = random.Random(args.seed).sample(drawn, min(args.number, len(drawn)))
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "project"
+        left_out = shutil.ignore_patterns(".git", ".venv", "outputs", "__pycache__", ".*_cache", ".hypothesis")
+        shutil.copytree(ROOT, copy, ignore=left_out)
+        load_libraries(copy)
+        limits = {}
+        for name in sources:
+            began = os.times().children_user
+            if notices(copy, name, 3600):
+                sys.exit(f"{' '.join(TESTS[name])}: fail without any fault; mend them first")
+            limits[name] = 10 + 4 * int(os.times().children_user - began)
+        caught = dict.fromkeys(sources, 0)
+        for name, node, text in sorted(drawn, key=lambda one: (list(sources).index(one[0]), one[1].lineno)):
+            path, changed = copy / "utils" / f"{name}.py", replaced(sources[name], node, text)
+            path.write_text(changed, encoding="utf-8")
+            is_caught = notices(copy, name, limits[name])
+            path.write_text(sources[name], encoding="utf-8")
+            caught[name] += is_caught
+            was = " ".join((ast.get_source_segment(sources[name], node) or "").split())
+            line = sources[name].splitlines()[node.lineno - 1].strip()
+            print(
+                f"{'caught  ' if is_caught else 'SURVIVED'} {name}.py:{node.lineno}: {was} -> {text}   in: {line}",
+                flush=True,
+            )
+    for name in sources:
+        print(f"{name:12} {caught[name]} of {sum(one[0] == name for one in drawn)}")
+    print(f"{sum(caught.values())} of {len(drawn)} caught ({sum(caught.values()) / len(drawn):.0%})")
+
+
+if __name__ == "__main__":
+    main()
