@@ -1,12 +1,10 @@
 """The audit of a corpus: what it tells, and that it ends as the other scripts do."""
 
 import re
-import subprocess
-import sys
 
 import pytest
-from conftest import ROOT, SAMPLE_CORPUS
-from test_corpus_load import labelled, split
+from conftest import SAMPLE_CORPUS
+from test_corpus_load import labelled
 
 from utils import audit, runs
 
@@ -107,18 +105,6 @@ def test_the_audit_tells_what_is_odd_in_one_file(write_corpus, capsys):
     }
 
 
-def test_the_audit_tells_what_a_training_takes(write_corpus, capsys):
-    corpus = write_corpus(
-        {"train/en": labelled("en", 60), "train/pt-br": labelled("pt-br", 30), "test/en": labelled("en", 3)}
-    )
-    code, told = audit_of(capsys, corpus, "--train-langs", "en", "pt-br")
-    lines = [line.split() for line in told["A training on en pt-br"]]
-    report = split(corpus, ["en", "pt-br"])[2]
-    assert code == 0 and ["train", "en", *map(str, report["train"]["en"].values()), "24"] in lines
-    assert ["en", "60", "0", "3", "0", "30"] in lines and "--all-texts" in str(lines)
-    assert "--all-texts" not in str(audit_of(capsys, corpus, "--train-langs", "en", "pt-br", "--all-texts"))
-
-
 def test_the_audit_ends_as_the_other_scripts_do(write_corpus, capsys, tmp_path):
     assert audit_of(capsys, SAMPLE_CORPUS)[0] == 0
     assert "no corpus here" in audit_of(capsys, tmp_path)[0]  # which Python prints, to exit with 1
@@ -127,22 +113,3 @@ def test_the_audit_ends_as_the_other_scripts_do(write_corpus, capsys, tmp_path):
     assert audit_of(capsys, write_corpus({}))[0] == 1  # no file at all
     assert audit_of(capsys, write_corpus({"train/e\x1b[31mn": [("IN", "a"), ("OP", "b")]}))[0] == 0
     assert audit_of(capsys, write_corpus({"test/fr": [("IN", "a")]}))[0] == 0
-
-
-def test_a_table_of_many_registers_fits_a_terminal(write_corpus, capsys):
-    typology = {f"Register of a long name {i}": "x" for i in range(60)}
-    corpus = write_corpus({"train/en": [(register, f"text {register}") for register in typology]}, typology)
-    audit.main([str(corpus)])
-    lines = capsys.readouterr().out.splitlines()
-    assert max(map(len, lines)) <= 120 and all(register in "".join(lines) for register in typology)
-
-
-def test_the_audit_is_a_command_that_loads_no_torch_and_may_be_read_in_part():
-    command = [sys.executable, "-X", "importtime", "utils/audit.py", "tests/sample-corpus", "--train-langs", "en"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0 and "A training on en:" in done.stdout
-    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "numpy" in loaded and not loaded & {"torch", "transformers", "datasets"}
-    head = f"set -o pipefail; {sys.executable} -u utils/audit.py tests/sample-corpus | true"
-    done = subprocess.run(["bash", "-c", head], cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (141, "", "")

@@ -233,21 +233,6 @@ def test_names_that_pandas_takes_for_missing_values_are_names(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("code", "lang", "name"),
-    [
-        ("fi", "en", "Finnish"), ("fi", "fr", "finnois"), ("al", "fr", "albanais"), ("zh", "fr", "chinois"),
-        ("fa", "en", "Farsi/persian"), ("fa", "fr", "persan"), ("xx", "en", "xx"), ("kl", "fr", "klingon"),
-        ("distr", "fr", "corpus mixte"),
-    ],
-)  # fmt: skip
-def test_languages_have_the_names_of_their_corpus(code, lang, name):
-    names = {
-        "fi": "finnish", "al": "albanian", "zh": "chinese (simplified)", "fa": "farsi/persian", "kl": "klingon",
-    }  # fmt: skip
-    assert labels.language(code, names, lang) == name
-
-
-@pytest.mark.parametrize(
     ("value", "shown"), [(0.0, "0.0"), (-0.04, "0.0"), (0.04, "0.0"), (-1.25, "−1.2"), (1.26, "+1.3"), (12, "+12.0")]
 )
 def test_a_difference_that_is_rounded_to_0_has_no_sign(value, shown):

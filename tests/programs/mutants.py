@@ -26,11 +26,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-TESTS = {  # module -> the files that test it, the quickest first
-    "metrics": ["test_metrics.py", "test_tables.py"],
-    "uncertainty": ["test_uncertainty.py", "test_tables.py"],
-    "results": ["test_results.py", "test_tables.py", "test_post_eval.py"],
-    "tables": ["test_tables.py", "test_post_eval.py"],
+TESTS = {  # module -> the files that test it
+    "metrics": ["test_metrics.py"],
+    "uncertainty": ["test_uncertainty.py"],
+    "results": ["test_results.py", "test_tables.py"],
+    "tables": ["test_tables.py"],
     "corpus_load": ["test_read_texts.py", "test_corpus_load.py"],
     "training": ["test_training.py"],
 }
@@ -100,7 +100,7 @@ def load_libraries(copy: Path) -> None:
 
 
 def notices(copy: Path, module: str, limit: int) -> bool:
-    """Tell whether a test of the module fails in the copy, in a process of its own with so many seconds of computing."""
+    """Tell whether a test of the module fails in the copy, in a process that may compute for so many seconds."""
     process = os.fork()
     if not process:
         resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
