@@ -15,6 +15,8 @@ import torch
 from conftest import FAST, REGISTERS, SAMPLE_CORPUS, assert_same_training, change_config, epochs, finish, record, start
 from safetensors.torch import load_file
 from transformers import (
+    BertConfig,
+    BertModel,
     DataCollatorWithPadding,
     Trainer,
     TrainerState,
@@ -24,8 +26,22 @@ from transformers import (
 
 import evaluate
 import finetune
-from utils import corpus_load, model, runs, training
+from utils import corpus_load, download_model, model, runs, training
 from utils.runs import RunError, run_paths
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """Return a model smaller still: what is tested here is the training, and most of its time are its checkpoints."""
+    source = download_model.find_checkpoint("./tests/sample-corpus")
+    folder = shutil.copytree(source, tmp_path_factory.mktemp("tiny") / "tiny")
+    (folder / "complete.json").unlink()
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    torch.manual_seed(0)
+    BertModel(BertConfig.from_pretrained(source, **sizes)).save_pretrained(folder)
+    change_config(folder, random_weights=True)
+    return folder
+
 
 # ---- batches ----
 
