@@ -104,3 +104,16 @@ def test_without_the_environment_one_line_says_what_to_type(shared_project, tmp_
     done = subprocess.run(command, cwd=shared_project, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
     assert "source .venv/bin/activate" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "script", ["finetune.py", "evaluate.py", "post_eval.py", "utils/download_model.py", "utils/audit.py"]
+)
+def test_help_needs_no_corpus_and_no_torch_from_any_folder(script, tmp_path):
+    environment = {**os.environ, "REGISTER_CORPUS": str(tmp_path / "nowhere")}
+    command = [sys.executable, "-X", "importtime", ROOT / script, "--help"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and "example:\n  python" in done.stdout, done.stderr
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    heavy = {"torch", "transformers", "datasets", *([] if script == "post_eval.py" else ["pandas"])}
+    assert "argparse" in loaded and not loaded & heavy

@@ -173,3 +173,12 @@ def test_the_training_that_is_missing_is_a_command_only_where_it_can_be_typed(ro
         evaluate.main(["--model-name=xlmr", "--train-langs=en", f"--corpus-path={corpus}", "--eval-lang=en"])
     with pytest.raises(RunError, match="--checkpoint"):
         evaluate.main(["--model-name=mine", "--train-langs=en", f"--corpus-path={corpus}", "--eval-lang=en"])
+
+
+def test_texts_under_several_registers_are_counted(run, corpus):
+    with open(corpus / "corpus" / "test" / "l2.tsv", "a") as file:
+        file.write("IN\ttwo ways\nOP\ttwo  ways\n")
+    assert evaluate.main(["--model-name=tiny", "--train-langs=en", f"--corpus-path={corpus}", "--eval-lang=l2"]) == 0
+    scores = json.loads(run.scores("l2").read_text())
+    assert scores["several_registers"] == ["test/l2.tsv:16 IN, test/l2.tsv:17 OP"] and scores["n"] == 17
+    assert list(REGISTERS) == scores["signature"]["registers"]

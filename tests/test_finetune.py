@@ -1,6 +1,7 @@
 """Fine-tuning as it is typed: what is written, refused, done again and gone on with."""
 
 import json
+import logging
 import os
 import shutil
 import stat
@@ -10,6 +11,7 @@ import pytest
 import torch
 import transformers
 from conftest import FAST, REGISTERS, epochs, finish, record, run_of, start, weights
+from test_read_texts import REFUSED, place
 
 import evaluate
 import finetune
@@ -199,3 +201,28 @@ def test_the_advice_keeps_the_effective_batch_where_it_can(train, monkeypatch, o
     monkeypatch.setattr(finetune, "train_run", no_memory)
     with pytest.raises(RunError, match=advice):
         train(*options)
+
+
+def test_a_file_that_does_not_fit_is_refused_in_one_line_and_nothing_is_left(root, train, write_corpus, caplog, capsys):
+    def files():
+        return {path: path.read_bytes() for path in root.glob("[mo]*s/**/*") if path.is_file()}
+
+    train("--num-epochs=1")
+    trained = files()
+    names = ["--model-name=tiny", f"--corpus-path={root / 'corpus-of-this-test'}", "--train-langs"]
+    caplog.set_level(logging.INFO)
+    for name in ("three columns", "unknown register"):
+        content, line, _ = REFUSED[name]
+        _, path = place(write_corpus, content, "train/bad")
+        with pytest.raises(SystemExit) as end:
+            runs.run_script(lambda: finetune.main([*names, "bad"]))
+        assert isinstance(end.value.code, str), name  # which Python prints, to exit with 1
+        assert f"{path}:{line}: " in end.value.code and len(end.value.code.splitlines()) == 1, name
+
+        _, path = place(write_corpus, content, "test/bad")
+        caplog.clear()
+        with pytest.raises(SystemExit) as end:
+            runs.run_script(lambda: evaluate.main([*names, "en", "--eval-lang", "bad"]))
+        first, last = (entry.getMessage() for entry in caplog.records)
+        assert end.value.code == 1 and f"{path}:{line}: " in first and "bad" in last, name
+    assert trained and files() == trained and "Traceback" not in caplog.text + "".join(capsys.readouterr())

@@ -205,15 +205,20 @@ def test_a_training_with_other_options_makes_no_rule_for_the_files_of_its_cell(t
 
 def test_answers_to_other_test_files_are_not_compared_and_nothing_without_predictions(tmp_path):
     a, b, other = (next(read(make(tmp_path / str(i) / "xlmr-en", seed=i, langs=["fi"])).itertuples()) for i in range(3))
-    gold, predicted = results.answers(a.folder, "fi", a.registers)
     assert results.compare([a], [b], "micro_f1")["difference"] == pytest.approx(
         a.facts["metrics"]["micro_f1"] - b.facts["metrics"]["micro_f1"]
     )
     assert results.compare([a], [other._replace(signature={"test_sha256": "another"})], "micro_f1") is None
     (other.folder / "predictions" / "fi.tsv").unlink()
     assert results.compare([a], [other], "micro_f1") is results.read_errors(other) is None
-    wrong = results.read_errors(a)
-    assert len(wrong) == (gold != predicted).sum() and wrong["probability"].is_monotonic_decreasing
+    rows = set()
+    for row in (a, b):
+        gold, predicted = results.answers(row.folder, "fi", row.registers)
+        wrong = results.read_errors(row)
+        assert sorted(wrong["row"]) == list(1 + np.flatnonzero(gold != predicted))
+        assert wrong["probability"].is_monotonic_decreasing
+        rows |= set(wrong["row"])
+    assert {1, 100} <= rows  # the first text and the last
 
 
 # ---- commands and gaps ----

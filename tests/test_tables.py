@@ -142,7 +142,7 @@ def test_every_medium_marks_the_best_those_not_distinguishable_and_languages_tra
         assert re.search(rf"(?<!\S){re.escape(shown)}(?!\S)", terminal), shown
         (row,) = (row for row in listed if (row["row"], row["column"]) == (cell.row, cell.column))
         assert float(row["score"]) == cell.score and row["best"] == cell.best
-    assert latex.count(r"\toprule") == latex.count(r"\bottomrule") == 1
+    assert latex.count(r"\toprule") == latex.count(r"\bottomrule") == 1 and "{lrrrrr}" in latex
     assert "%" not in latex.replace("% needs", "").replace(r"\%", "")
 
 
@@ -176,6 +176,10 @@ def test_registers_left_out_are_named_with_their_texts(tmp_path):
     counts = cells["en", "fi"].rows[0].counts.sum(axis=1)
     few = " ".join(f"{r} ({n})" for r, n in zip(make_grid.REGISTERS, counts, strict=True) if 0 < n < 10)
     assert few and any(note.endswith(f": fi {few}") for note in tables.notes(matrix, "en"))
+    assert matrix.heads["fi"][:2] == ["fi", "60"]
+    assert matrix.heads["fi"][2].startswith(f"{(counts >= 10).sum()}/{(counts > 0).sum()} ")
+    assert labels.word("columns", "en") in tables.legend([matrix], "en", "table")
+    assert labels.word("columns", "en") not in tables.legend([matrix_of([tmp_path])[0]], "en", "table")
 
 
 # ---- names ----

@@ -319,6 +319,12 @@ def test_p_is_never_0():
             assert 0 < found["p"] < 1e-100
 
 
+def test_where_no_text_could_move_a_score_one_more_counts():
+    gold, n = np.arange(100) % 2, 100
+    found = uncertainty.compare(gold, gold[None], 1 - gold[None], 2, "macro_f1")
+    assert found["p"] == pytest.approx(2 * stats.norm.sf(1 / np.sqrt(1 / n**2 + 1 / n)), rel=1e-9)
+
+
 def test_three_constant_answers_against_three_others_are_not_certain():
     # 30 and 33 texts of the registers that one and the other model always answer
     gold = np.repeat([0, 1, 2], [30, 33, 12])

@@ -31,7 +31,7 @@ TESTS = {  # module -> the files that test it
     "uncertainty": ["test_uncertainty.py"],
     "results": ["test_results.py", "test_tables.py"],
     "tables": ["test_tables.py"],
-    "corpus_load": ["test_read_texts.py", "test_corpus_load.py"],
+    "corpus_load": ["whole/test_malformed_files.py", "test_read_texts.py", "test_corpus_load.py"],
     "training": ["test_training.py"],
 }
 OTHER = {  # what stands for an operator
