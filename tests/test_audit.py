@@ -4,7 +4,6 @@ import re
 
 import pytest
 from conftest import SAMPLE_CORPUS
-from test_corpus_load import labelled
 
 from utils import audit, runs
 
@@ -80,29 +79,6 @@ def test_the_audit_tells_near_duplicates_of_test_texts_in_training(write_corpus,
         "test/jp.tsv:2 IN, train/jp.tsv:1 IN: 99 % in common",
         "test/sv.tsv:1 LY, train/distr.tsv:1 LY: 67 % in common",
     ]
-
-
-def test_the_audit_tells_what_is_odd_in_one_file(write_corpus, capsys):
-    files = {
-        f"{split}/{lang}": [(r, f"{text} {lang} {split}") for r, text in labelled("the text", 30)]
-        for split in ("train", "test")
-        for lang in ("en", "fr", "jp")
-    }
-    written = {"test/fr": r"one\n{}", "train/en": "<p>{}</p> &amp;", "train/jp": "{}\ufffd"}
-    for name, form in written.items():
-        files[name] = [(register, form.format(text)) for register, text in files[name]]
-    files["train/fr"][:3] = [("IN", f"{i} &lt;") for i in range(3)]  # a tenth is no habit
-    files["test/en"][5] = ("LY", "123")  # in no script
-    files["test/jp"] = [("IN", f"漢字とひらがなとカタカナ{i}") for i in range(90)]
-    _, told = audit_of(capsys, write_corpus(files))
-    odd = {what: places for what, places in told.items() if what.startswith(("files with", "texts in another"))}
-    places = odd.pop("texts in another script than most of their language")
-    assert places == [*(f"train/jp.tsv:{i} {r}: latin" for i, (r, _) in enumerate(files["train/jp"][:20], 1)), "…"]
-    assert odd == {
-        r"files with a written \n": ["test/fr.tsv: 30 of 30 texts"],
-        "files with mark-up": ["train/en.tsv: 30 of 30 texts"],
-        "files with characters that could not be read": ["train/jp.tsv: 30 of 30 texts"],
-    }
 
 
 def test_the_audit_ends_as_the_other_scripts_do(write_corpus, capsys, tmp_path):

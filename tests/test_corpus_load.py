@@ -61,18 +61,6 @@ def test_what_is_not_there_is_told_with_what_may_be_meant(write_corpus, tmp_path
             corpus_load.hash_file(corpus, "train", lang)
 
 
-def test_languages_have_the_names_of_the_corpus_or_none(write_corpus):
-    corpus = write_corpus({"train/en": labelled("en", 30), "train/distr": labelled("distr", 30)})
-    path = corpus / "info" / "lang2name.json"
-    assert corpus_load.language_names(corpus) == {}
-    for content in ("[]", "{", '{"en": 1}', '"en"', '{"en": "a\\nb"}', "\xe9", "[" * 100_000):
-        path.write_text(content, encoding="latin-1")
-        assert corpus_load.language_names(corpus) == {}, content[:20]
-    path.write_text('{"en": "english", "fr": "french", "sv": 1}')
-    assert corpus_load.language_names(corpus) == {"en": "english", "fr": "french"}
-    assert split(corpus, ["en", "distr"])[2]["languages"] == {"en": "english", "distr": ""}
-
-
 # ---- what is trained on ----
 
 

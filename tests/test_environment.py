@@ -5,9 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import FAST, finish, record, run_of, start, weights
-
-from utils import environment
+from conftest import FAST, ROOT, finish, record, run_of, start, weights
 
 # each would change the weights or end the training, if it were read
 VARIABLES = {
@@ -53,23 +51,6 @@ def test_no_variable_changes_the_weights_or_the_scores(project, corpus, monkeypa
         found.append((weights(run), run.predictions("fr").read_text(), record(run)["precision"], record(run)["device"]))
     assert found[0] == found[1] and found[0][2:] == ("fp32", "CPU, 1 thread")
     assert "ACCELERATE_MIXED_PRECISION" in out and "KMP_AFFINITY" in out  # they are told
-
-
-@pytest.mark.parametrize(
-    ("cpu", "before", "visible"),
-    [
-        (False, {}, "0"),
-        (False, {"CUDA_VISIBLE_DEVICES": "3,1"}, "3"),  # with two, texts would be split unasked
-        (False, {"CUDA_VISIBLE_DEVICES": ""}, ""),
-        (False, {"CUDA_VISIBLE_DEVICES": "3,1", "LOCAL_RANK": "1"}, "3,1"),  # torchrun's processes share them
-        (True, {"CUDA_VISIBLE_DEVICES": "3,1"}, ""),
-    ],
-)
-def test_one_process_sees_one_gpu_and_waiting_threads_sleep(monkeypatch, cpu, before, visible):
-    monkeypatch.setattr(os, "environ", {"OMP_WAIT_POLICY": "active", "OMP_NUM_THREADS": "2", **before})
-    environment.let_options_decide(cpu)
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == visible
-    assert os.environ["OMP_WAIT_POLICY"] == "passive" and "OMP_NUM_THREADS" not in os.environ
 
 
 # ---- other packages, another Python ----

@@ -11,7 +11,7 @@ from conftest import REGISTERS
 
 import evaluate
 import finetune
-from utils import corpus_load, metrics, model, results, runs
+from utils import corpus_load, metrics, model
 from utils.runs import RunError, run_paths
 
 LANGS = [f"l{i}" for i in range(19)]
@@ -138,26 +138,6 @@ def test_scores_of_another_length_or_precision_are_not_replaced_unasked(run, cor
     assert evaluate_main(corpus, "--eval-lang", "l2") == 1  # the default is the training's length
     assert evaluate_main(corpus, "--eval-lang", "l2", "--max-length=16", "--precision=bf16") == 1
     assert "--precision fp32" in caplog.text
-
-
-def test_an_evaluation_of_the_model_before_is_evaluated_again_and_not_counted(run, corpus, capsys, caplog):
-    """As one that ends while the run is trained again: its scores carry the weights' hash."""
-    assert evaluate_main(corpus, "--eval-lang", "l2") == 0
-    scores = load(run.scores("l2"))
-    runs.write_json(run.scores("l2"), scores | {"signature": scores["signature"] | {"weights_sha256": "0" * 64}})
-    with pytest.raises(RunError, match="eval/l2.json"):
-        results.load_evaluation(run.outputs, "l2", load(run.outputs / "run.json"))
-    capsys.readouterr()
-    assert evaluate_main(corpus, "--eval-lang", "l2") == 0 and "l2  " in capsys.readouterr().out
-
-
-def test_texts_that_were_not_compared_with_the_training_texts_are_told(run, corpus, caplog):
-    with open(corpus / "corpus" / "test" / "l2.tsv", "a", encoding="utf-8") as file:
-        file.write("IN\tone more text\n")
-    (corpus / "corpus" / "test" / "new.tsv").write_text("IN\ta text\n", encoding="utf-8")
-    assert evaluate_main(corpus, "--eval-lang", "l2", "new", "l4") == 0
-    told = [line.getMessage() for line in caplog.records if "test/" in line.getMessage()]
-    assert len(told) == 2 and "test/l2.tsv" in told[0] and "test/new.tsv" in told[1]
 
 
 def test_a_model_that_is_not_the_one_trained_is_refused(run, corpus):

@@ -105,14 +105,6 @@ def test_other_options_or_another_corpus_are_refused_by_name(train, corpus):
     assert len(epochs(run)) == 2
 
 
-def test_a_model_whose_record_is_gone_is_not_overwritten_unasked(train):
-    run = train("--num-epochs=1")
-    (run.outputs / "run.json").unlink()
-    with pytest.raises(RunError, match="run.json"):
-        train("--num-epochs=1")
-    assert (run.models / "model.safetensors").is_file()
-
-
 def all_files(run):
     files = [path for folder in (run.outputs, run.models) for path in folder.rglob("*") if path.is_file()]
     return {path: path.read_bytes() for path in files}

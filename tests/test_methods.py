@@ -80,22 +80,3 @@ def test_what_no_record_has_is_left_out(tmp_path, lang):
     assert "xlmr" in paragraph and "fi (50)" in paragraph
     assert not re.search("None|nan|learning|apprentissage|torch|[:(,] *[.,)]", paragraph)
     assert "note" not in bibtex
-
-
-def test_bibtex_can_be_pasted(seeds):
-    for base_dir, checkpoint in zip(seeds, ("cis-lmu/glot500-base", "a_b/c{}", "me/mine_x"), strict=True):
-        change(base_dir / "xlmr-en" / "run.json", settings={"checkpoint": checkpoint})
-    _, bibtex = write(seeds)
-    entries = re.split(r"\n\n(?=@)", bibtex)
-    keys = [re.match(r"@(?:misc|inproceedings)\{([\w:.-]+),", entry)[1].lower() for entry in entries]
-    assert len(set(keys)) == len(keys)
-    assert set(keys) == {
-        "register-finetuning", "register-corpus", "conneau-etal-2020-unsupervised", "imanigooghari-etal-2023-glot500",
-        "me:mine_x",
-    }  # fmt: skip
-    for entry in entries:
-        depths = np.cumsum([{"{": 1, "}": -1}.get(c, 0) for c in entry])
-        assert depths.min() >= 0 and depths[-1] == 0 and (depths[entry.index("{") : -1] > 0).all(), entry
-        assert re.search(r"title = \{.+?\}", entry, re.DOTALL)
-    assert r"title = {{me/mine\_x}}, howpublished = {\url{https://huggingface.co/me/mine_x}}" in bibtex
-    assert "note = {commit 0123abc}" in bibtex

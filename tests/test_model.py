@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 import transformers
@@ -16,7 +15,6 @@ from safetensors.torch import load_file
 
 import finetune
 from utils import model, training
-from utils.corpus_load import to_dataset
 from utils.runs import RunError, run_paths
 
 SMALL = {"num_hidden_layers": 4, "hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64}
@@ -46,52 +44,6 @@ def encoder_of(kind, **options):
 
 
 # ---- device ----
-
-
-def test_the_precision_is_what_gpu_or_cpu_has_instructions_for(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    for instructions, chosen in (
-        ({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({"avx512_f": True}, "fp32"), ({}, "fp32"),
-    ):  # fmt: skip
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda instructions=instructions: instructions)
-        assert [model.choose_precision(asked) for asked in ("auto", "fp32", "bf16")] == [chosen, "fp32", "bf16"]
-    with pytest.raises(RunError, match="--precision fp16"):
-        model.choose_precision("fp16")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    for capability, chosen in {(6, 1): "fp32", (7, 0): "fp16", (7, 5): "fp16", (8, 0): "bf16", (9, 0): "bf16"}.items():
-        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda capability=capability: capability)
-        assert model.choose_precision("auto") == chosen
-        if chosen != "bf16":
-            with pytest.raises(RunError, match="--precision bf16"):
-                model.choose_precision("bf16")
-
-
-def test_a_gpu_that_torch_cannot_use_is_told_and_refused_in_a_job(monkeypatch, caplog):
-    """An older driver, another make: a job would compute on the CPU for a day without a word."""
-    devices = []
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(model.glob, "glob", lambda pattern: devices if "nvidia" in pattern else [])
-    for name in ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_GPUS", "REGISTER_JOB"):
-        monkeypatch.delenv(name, raising=False)
-
-    def warned():
-        caplog.clear()
-        model.use_device(1)
-        return caplog.text
-
-    assert not warned() and torch.get_num_threads() == 1
-    devices.append("/dev/nvidia0")
-    assert "/dev/nvidia0" in warned() and "--cpu" in caplog.text
-    monkeypatch.setenv("SLURM_JOB_GPUS", "0")
-    monkeypatch.setenv("SLURM_JOB_ID", "17")
-    assert warned()  # in a terminal within a job there is somebody to read it
-    monkeypatch.setenv("REGISTER_JOB", "17")
-    with pytest.raises(RunError, match="--cpu"):
-        model.use_device(1)
-    devices.clear()
-    assert "the GPU 0 of this job" in warned()  # Slurm calls something a GPU that is none
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # as --cpu sets it
-    assert not warned()
 
 
 @pytest.mark.parametrize("code", ["numpy.ones(2**40)", "torch.ones(2**40)", "bytearray(2**40)"])
@@ -223,13 +175,6 @@ def test_a_head_for_these_registers_is_kept(train):
     assert not torch.equal(model.load_classifier(run.models, list(REGISTERS)[::-1]).classifier.weight, head)
 
 
-def test_a_tokenizer_that_is_not_fast_gives_the_first_tokens():
-    texts = pd.DataFrame({"register": "IN", "text": ["short", "a long text"]})
-    found = to_dataset(texts, transformers.CanineTokenizer(), 8, ["IN"])
-    assert [ids.tolist()[1:-1] for ids in found["input_ids"]] == [[*map(ord, "short")], [*map(ord, "a long")]]
-    assert found["over"][:].tolist() == [False, True]
-
-
 # ---- what is trained of it, and at which rate ----
 
 
@@ -237,7 +182,6 @@ def test_a_tokenizer_that_is_not_fast_gives_the_first_tokens():
     "encoder, words, frozen, trained",
     [
         (("Bert", SMALL), "2 of 4", "embeddings. layer.1.", "layer.2. layer.3. pooler classif"),
-        (("XLMRoberta", SMALL), "2 of 4", "embeddings. layer.1.", "layer.2. layer.3. classifier"),
         (("Albert", SMALL | {"embedding_size": 16}), "", "word_embeddings.", "albert_layer"),
         (("XLM", {"emb_dim": 32, "n_layers": 4, "n_heads": 4}), "2 of 4",
          "embeddings. attentions.0. ffns.1. layer_norm2.1.", "attentions.2. ffns.3. layer_norm1.2. summary"),
@@ -264,18 +208,6 @@ def test_the_embeddings_and_the_lowest_layers_are_frozen_in_every_build(encoder,
     of_the_head = {names[id(parameter)] for parameter in groups[1]["params"]}
     assert of_the_head == {name for name in learns if ".pooler." in name or not name.startswith(
         classifier.base_model_prefix + ".")}  # fmt: skip
-
-
-def test_weights_that_no_text_moves_are_not_trained_and_all_others_are(changed):
-    """Several processes would wait for their gradients; a layer that is left out at random gets one another time."""
-    flaubert = encoder_of("Flaubert", emb_dim=32, n_layers=4, n_heads=4, layerdrop=0.5, attention_dropout=0.5)
-    loaded = model.load(changed(flaubert), ["A", "B"], 64, "fp32", learns=True)
-    assert [name for name, weight in loaded.model.named_parameters() if not weight.requires_grad] == []
-    assert loaded.model.config.attention_dropout == 0
-    big_bird = encoder_of("BigBird", **SMALL)
-    loaded = model.load(changed(big_bird, name="bird"), ["A", "B"], 64, "fp32", learns=True)
-    unused = [name for name, weight in loaded.model.named_parameters() if not weight.requires_grad]
-    assert unused and all("pooler" in name for name in unused)
 
 
 def test_of_a_pretrained_encoder_the_upper_half_learns_and_the_head_at_its_own_rate(train, tiny, pretrained):

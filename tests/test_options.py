@@ -69,23 +69,6 @@ def test_names_that_can_be_none_are_wrong_use(said, nothing_written, main, optio
             assert code == 2 and ": error: " in text.splitlines()[-1], (value, text)
 
 
-@pytest.mark.parametrize("option", ["--corpus-path", "--checkpoint", "REGISTER_CORPUS", "--base-dir"])
-def test_paths_that_lead_nowhere_are_told_and_nothing_is_written(said, nothing_written, monkeypatch, option):
-    main, words = {
-        "--checkpoint": (finetune.main, [*NAMES, "--subfolder=new", "--num-epochs=1"]),
-        "--base-dir": (post_eval.main, ["--ignore-cfm", "--ignore-tve"]),
-    }.get(option, (evaluate.main, [*NAMES, "--eval-lang=en"]))
-    for value in HOSTILE:
-        if option == "--base-dir" and value[:1] in ("", ".", "/"):  # folders that are there, or may be
-            continue
-        if option != "REGISTER_CORPUS":
-            code, text = said(main, *words, f"{option}={value}")
-        elif value and "\0" not in value:
-            monkeypatch.setenv(option, value)
-            code, text = said(main, *words)
-        assert code in (1, 2) and ": " in text.splitlines()[-1], (value, text)
-
-
 # ---- languages with a hyphen ----
 
 
@@ -181,22 +164,3 @@ def test_two_lists_of_one_name_are_never_one_run(hyphens, tiny, said, first, sec
 def test_wrong_options_are_told_with_what_to_type(said, words, message):
     code, text = said(finetune.main, "--model-name", "tiny", *words)
     assert code == 2 and message in text.splitlines()[-1], text
-
-
-@pytest.mark.parametrize(
-    ("kind", "taken", "refused"),
-    [
-        (options.positive_int, "1 64", "0 -1 1.5 x nan"),
-        (options.natural, f"0 1 {2**32 - 1}", f"-1 {2**32} 1.5 x"),
-        (options.positive_float, "1e-9 1 2.5", "0 -1 inf nan x"),
-        (options.share, "0.001 0.999", "0 1 -0.5 nan x"),
-        (options.share_or_none, "0 0.999", "1 -0.5 nan x"),
-        (options.filled, "x", ""),
-    ],
-)
-def test_numbers_are_taken_within_their_limits_alone(kind, taken, refused):
-    for text in taken.split():
-        assert kind(text) == (text if kind is options.filled else float(text))
-    for text in refused.split() or [""]:
-        with pytest.raises(argparse.ArgumentTypeError):
-            kind(text)

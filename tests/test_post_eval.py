@@ -11,7 +11,7 @@ import xml.etree.ElementTree
 import numpy as np
 import pytest
 from conftest import ROOT
-from make_grid import REGISTERS, make_evaluation, make_run
+from make_grid import REGISTERS, make_run
 from matplotlib.figure import Figure
 from test_results import change
 from test_tables import answer, make_answers
@@ -71,16 +71,6 @@ def test_one_evaluation_is_enough_and_the_same_input_gives_the_same_bytes(grid):
     assert {path: path.read_bytes() for path in made} == made
     for svg in grid.rglob("*.svg"):
         xml.etree.ElementTree.parse(svg)
-
-
-def test_filters_filter(grid):
-    run(grid, "--tve-models", "xlmr", "--tve-train-langs", "en", "en-fr", "--tve-eval-langs", "fi", "sv",
-        "--cfm-models", "mbert", "--cfm-train-langs", "en")  # fmt: skip
-    rows = read_csv(grid / "tve.csv")
-    assert {(r["model"], r["train_langs"], r["eval_lang"]) for r in rows} == {
-        ("xlmr", training, lang) for training in ("en", "en-fr") for lang in ("fi", "sv")
-    }
-    assert [path.parent.name for path in grid.rglob("cfm.png")] == ["mbert-en"]
 
 
 def test_a_name_that_no_run_has_is_wrong_use_and_lists_those_that_exist(grid, capsys):
@@ -232,11 +222,3 @@ def test_the_same_answers_are_said_and_have_an_interval(grid, capsys):
     assert list(rows) == LANGS and any(line.startswith("fi:") for line in lines)
     for row in rows.values():
         assert row[4] == "0.0" and float(row[-1]) == 1 and row[5].startswith("−") and row[7].startswith("+")
-
-
-def test_compare_names_languages_with_too_few_texts(grid, caplog, capsys):
-    for model in ("xlmr", "mbert"):
-        make_evaluation(grid / f"{model}-en", model, "en", "ru", 8, np.random.default_rng(0))
-    run(grid, "--compare", "xlmr-en", "mbert-en", "--tve-metrics", "macro_f1_10")
-    assert "ru" in caplog.text and "macro_f1_10" in caplog.text
-    assert "ru" not in compared(capsys)[1]

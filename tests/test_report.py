@@ -146,16 +146,6 @@ def test_comparisons_are_those_of_the_tables_in_both_directions(grid):
                         assert (cells[b, lang].best == "tied") == found[3].startswith(labels.word("chance", "en"))
 
 
-def test_the_finding_and_what_it_is_compared_with(tmp_path):
-    write_run(tmp_path / "tiny-en", ["en"], {"en": answers(40, 39, 38), "fr": answers(30, 30, 30)})
-    write_run(tmp_path / "tiny-fr", ["fr"], {"en": answers(20, 20, 20), "fr": answers(30, 30, 30)})
-    page = write_page(tmp_path / "r.html", tmp_path)[0]
-    # the score, the difference to the best or the next, its interval, and the baseline's score
-    assert re.search(r"50\.0\D+ en \D+47\.5 .*16\.7 ", text_of(article_of(page, "tiny-fr/en")))
-    assert re.search(r"97\.5\D+2\D+ fr \D+47\.5", text_of(article_of(page, "tiny-en/en")))
-    assert labels.word("more", "en") in article_of(page, "tiny-fr/en")
-
-
 # ---- warnings ----
 
 

@@ -119,24 +119,6 @@ def test_settings_that_differ_are_named(run, changes, told):
         runs.check_same(run, OLD, OLD | changes)
 
 
-def test_only_the_job_that_began_a_run_goes_on_with_it_in_spite_of_overwrite(run, monkeypatch):
-    record = {
-        "settings": {"processes": 1},
-        "model_name": "a",
-        "train_langs": [],
-        "weights_sha256": "",
-        "model_files": {},
-    }
-    runs.write_json(run.outputs / "run.json", record | {"slurm_job": "17"})
-    for job, restarts, expected in (("17", "1", True), ("17", "0", False), ("18", "1", False)):
-        for name in ("SLURM_JOB_ID", "REGISTER_JOB"):
-            monkeypatch.setenv(name, job)
-        monkeypatch.setenv("SLURM_RESTART_COUNT", restarts)
-        assert runs.started_by_this_job(run) == expected
-    monkeypatch.setenv("REGISTER_JOB", "17")  # a terminal within another job
-    assert runs.slurm_job() is None and not runs.started_by_this_job(run)
-
-
 # ---- one training at a time ----
 
 
@@ -214,21 +196,6 @@ def test_a_note_from_another_machine_counts_until_slurm_says_that_its_job_is_gon
     monkeypatch.setenv("REGISTER_JOB", "17")  # the same job, started again on another node
     with runs.lock(run):
         pass
-
-
-@pytest.mark.parametrize(
-    ("answer", "is_gone"),
-    [
-        ("echo RUNNING", False), ("echo PENDING", True), (":", True),
-        ("echo 'Invalid job id specified' >&2; exit 1", True), ("echo 'Unable to contact' >&2; exit 1", False),
-    ],
-)  # fmt: skip
-def test_what_slurm_says_of_a_job(run, monkeypatch, tmp_path, answer, is_gone):
-    (tmp_path / "squeue").write_text(f'#!/bin/bash\n[[ "$*" == *=17 ]] || exit 9\n{answer}\n')
-    (tmp_path / "squeue").chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    leave_note(run, slurm_job="17")
-    assert (runs.trained_by(run) is None) is is_gone
 
 
 # ---- ends ----

@@ -59,15 +59,6 @@ def test_texts_are_apart_and_within_the_figure(options, lang):
         check_legible(figure)
 
 
-def test_few_languages_have_their_metrics_beside_each_other_and_notes_below_each():
-    (figure,) = tve.draw_matrices(both_metrics(), "en")
-    first, second = (ax.get_position() for ax in figure.axes)
-    assert first.y0 == second.y0 and first.x1 < second.x0
-    notes = figure.axes[0].get_xlabel().replace("\n", " ")
-    assert "en LY (5)" in notes and notes.endswith("fi fr")  # the languages of the mean
-    assert "LY" not in figure.axes[1].get_xlabel()
-
-
 def test_the_best_is_bold_those_not_told_apart_are_underlined_and_a_training_language_is_outlined():
     cells = [
         make_cell("en", "en", best="best", own=True, text=("90.1",)),

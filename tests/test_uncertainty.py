@@ -4,7 +4,6 @@ import itertools
 
 import numpy as np
 import pytest
-import simulate_coverage
 from scipy import special, stats
 from sklearn.metrics import precision_recall_fscore_support
 from statsmodels.stats.contingency_tables import mcnemar
@@ -42,19 +41,6 @@ def test_scores_are_scikit_learns(metric):
         expected = {"precision": each[0].mean(), "recall": each[1].mean(), "micro_f1": (gold == answers[0]).mean()}
         assert score[0] == pytest.approx(expected.get(metric, each[2].mean()), abs=1e-12)
         assert score[0] == pytest.approx(metrics.all_metrics(metrics.count_confusions(gold, answers[0], 5))[metric])
-
-
-@pytest.mark.parametrize("metric", metrics.METRICS)
-def test_slopes_are_those_of_one_text_in_a_million(metric):
-    counts = CONFUSION[None].astype(float)
-    chosen = uncertainty.averaged(counts.sum(axis=2), metric)
-    score, slopes = uncertainty.score_and_slopes(counts, chosen, metric)
-    for cell in itertools.product(range(3), repeat=2):
-        more = counts.copy()
-        more[0, *cell] += 1e-6
-        step = (uncertainty.score_and_slopes(more, chosen, metric)[0] - score) / 1e-6
-        assert step[0] == pytest.approx(slopes[0, *cell], abs=1e-7)
-    assert (counts * slopes).sum() == pytest.approx(0, abs=1e-12)
 
 
 # ---- intervals of one score ----
@@ -218,24 +204,6 @@ def test_what_cannot_be_measured_has_no_interval():
     assert np.isnan(intervals(np.array([[30, 2], [3, 5]]))["macro_f1_10"]).all()
 
 
-POPULATIONS = {name: (shares, model) for name, shares, model in simulate_coverage.populations()}
-
-
-@pytest.mark.parametrize("n", [60, 300, 3000])
-@pytest.mark.parametrize(
-    "name", ["7 uneven, usual, any", "8 uneven, rare badly, neighbours", "two large, recalls .9 and .3"]
-)
-def test_intervals_hold_the_populations_score(name, n):
-    shares, model = POPULATIONS[name]
-    cells = shares[:, None] * model
-    counts = np.random.default_rng(n).multinomial(n, cells.ravel(), size=1000).reshape(-1, *cells.shape)
-    for metric in ("macro_f1_10", "micro_f1"):
-        chosen = uncertainty.averaged(counts.sum(axis=2), metric)
-        truth, _ = uncertainty.score_and_slopes(np.broadcast_to(cells, counts.shape), chosen, metric)
-        low, high = uncertainty.intervals(counts, metric)
-        assert 0.925 <= ((low <= truth) & (truth <= high)).mean() <= 0.98
-
-
 # ---- means over trainings and files ----
 
 
@@ -287,20 +255,6 @@ def test_exchanging_models_changes_signs_and_the_order_of_texts_nothing(metric, 
     assert uncertainty.compare(gold[::-1], a[:, ::-1], b[:, ::-1], 4, metric) == pytest.approx(one, abs=1e-9)
 
 
-@pytest.mark.parametrize("metric", ["macro_f1_10", "micro_f1"])
-@pytest.mark.parametrize("sizes", [(1, 1), (3, 1), (3, 3)])
-def test_p_goes_with_the_interval(metric, sizes):
-    for seed in range(30):
-        gold, answers = trainings(80, [0.8] * sizes[0] + [0.65] * sizes[1], seed)
-        found = uncertainty.compare(gold, answers[: sizes[0]], answers[sizes[0] :], 4, metric)
-        assert (found["p"] < 0.05) != (found["low"] <= 0 <= found["high"])
-        assert found["low"] < found["difference"] < found["high"]
-    gold = np.repeat([0, 1], 30)
-    four = np.where(np.arange(60) < 4, 1 - gold, gold)
-    found = uncertainty.compare(gold, gold[None], four[None], 2, "micro_f1")
-    assert found["p"] == pytest.approx(0.0625) and found["low"] <= 0
-
-
 def test_the_same_answers_to_all_texts():
     gold, answers = trainings(200, [0.7, 0.7])
     for metric in ("macro_f1_10", "micro_f1"):
@@ -325,13 +279,6 @@ def test_where_no_text_could_move_a_score_one_more_counts():
     assert found["p"] == pytest.approx(2 * stats.norm.sf(1 / np.sqrt(1 / n**2 + 1 / n)), rel=1e-9)
 
 
-def test_three_constant_answers_against_three_others_are_not_certain():
-    # 30 and 33 texts of the registers that one and the other model always answer
-    gold = np.repeat([0, 1, 2], [30, 33, 12])
-    found = uncertainty.compare(gold, np.zeros((3, 75), dtype=int), np.ones((3, 75), dtype=int), 3, "micro_f1")
-    assert found["p"] > 0.5 and found["low"] < -0.1 and found["high"] > 0.1
-
-
 def test_too_few_texts_have_no_comparison():
     gold = np.repeat([0, 1], [9, 30])
     right, wrong = gold[None], 1 - gold[None]
@@ -340,41 +287,6 @@ def test_too_few_texts_have_no_comparison():
 
 
 # ---- comparisons: simulated ----
-
-
-def called_different(
-    name: str, n: int, metric: str, n_a: int, n_b: int, concentration: float = np.inf
-) -> tuple[float, float]:
-    """Return how often models of simulate_coverage are called different, and how often the interval holds the truth."""
-    _, shares, pair, alike = next(one for one in simulate_coverage.pairs() if one[0] == name)
-    rng = np.random.default_rng(0)
-    many = [simulate_coverage.trainings_of(model, concentration, rng) for model in pair]
-    found = []
-    for _ in range(250):
-        gold = rng.choice(len(shares), n, p=shares)
-        models = [of[rng.integers(len(of), size=k)] for of, k in zip(many, (n_a, n_b), strict=True)]
-        answers = simulate_coverage.answers(np.concatenate(models), gold, alike, rng)
-        one = uncertainty.compare(gold, answers[:n_a], answers[n_a:], len(shares), metric)
-        truth = [simulate_coverage.true_score(shares, of, gold, metric) for of in many]
-        found.append((one["p"] < 0.05, one["low"] - 1e-9 <= truth[0] - truth[1] <= one["high"] + 1e-9))
-    called, holds = np.mean(found, axis=0)
-    return float(called), float(holds)
-
-
-@pytest.mark.parametrize(
-    ("name", "n", "metric", "n_a", "n_b"),
-    [
-        ("= recalls exchanged", 300, "macro_f1_10", 1, 1),
-        ("= recalls exchanged", 300, "micro_f1", 1, 1),
-        ("= 5% at random, else one or other", 60, "micro_f1", 3, 3),
-        ("= 30% at random, else one or other", 300, "micro_f1", 3, 1),
-        ("7 uneven = alike", 300, "macro_f1_10", 3, 3),
-    ],
-)
-@pytest.mark.slow
-def test_equal_models_are_called_different_in_about_5_of_100_cases(name, n, metric, n_a, n_b):
-    called, holds = called_different(name, n, metric, n_a, n_b)
-    assert 0.012 <= called <= 0.092 and 0.908 <= holds <= 0.988
 
 
 def test_with_very_many_texts_trainings_are_compared_by_welchs_test():

@@ -49,28 +49,6 @@ def test_what_is_no_json_is_named_by_every_script_that_reads_it(copy, told, file
 # ---- results ----
 
 
-@pytest.mark.parametrize("file", ["eval/en.json", "predictions/en.tsv"])
-@pytest.mark.parametrize("damage", ["empty", "cut short", "zeros", "gone", "a digit"])
-def test_a_damaged_result_is_named_and_evaluating_again_mends_it(copy, told, file, damage):
-    path = copy / "outputs" / "tiny-en" / file
-    whole = path.read_bytes()
-    if damage == "gone":
-        path.unlink()
-    elif damage == "a digit":
-        digit = max(position for position, byte in enumerate(whole) if byte in b"123456")
-        path.write_bytes(whole[:digit] + bytes([whole[digit] + 1]) + whole[digit + 1 :])
-    else:
-        path.write_bytes(NOT_JSON[damage](whole))
-    # a result that is not there is no fault, and the last digit of eval/en.json is a version's
-    if damage != "gone" and (damage, file) != ("a digit", "eval/en.json"):
-        named(told, "post_eval", file, f"{EVALUATE} en")
-        assert told("other") == (0, [])  # of another language
-    assert told("evaluate")[0] == 0
-    if file != "eval/en.json":
-        assert path.read_bytes() == whole
-    assert told("post_eval") == (0, [])
-
-
 # ---- models ----
 
 
