@@ -71,6 +71,18 @@ def test_the_defaults_follow_the_texts_and_the_rate(train, monkeypatch):
     assert record(train("--overwrite"))["epochs"] == 4
 
 
+def test_the_seed_draws_the_head_and_the_split(train, tiny):
+    hashes = set()
+    for seed in (3, 4):
+        run = train("--num-epochs=1", "--learning-rate=1e-12", f"--seed={seed}", subfolder=str(seed))
+        transformers.set_seed(seed)
+        drawn = model.load_classifier(tiny, list(REGISTERS)).classifier.weight
+        kept = model.load_classifier(run.models, list(REGISTERS)).classifier.weight
+        torch.testing.assert_close(kept, drawn, rtol=0, atol=1e-9)
+        hashes.add(record(run)["corpus"]["texts_sha256"])
+    assert len(hashes) == 2
+
+
 def test_a_model_that_has_learnt_nothing_says_so(train, caplog):
     for options, learnt in ((["--num-epochs=1", "--learning-rate=1e-9"], False), (["--num-epochs=6"], True)):
         caplog.clear()

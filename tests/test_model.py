@@ -130,11 +130,16 @@ def test_texts_longer_than_the_model_takes_are_refused(told, changed, where):
 def test_the_trial_draws_nothing_and_leaves_the_model_as_it_was(tiny):
     tokenizer, classifier = model.load_tokenizer(tiny), model.load_classifier(tiny, ["A", "B"])
     before = {name: tensor.clone() for name, tensor in classifier.state_dict().items()}
-    states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+
+    def draws(*_):
+        random.random(), np.random.random(), torch.rand(1)
+
+    classifier.register_forward_hook(draws)
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
     for precision in ("fp32", "bf16"):
         assert model.trial(classifier, tokenizer, precision, learns=True) == ""
     assert torch.equal(torch.get_rng_state(), states[0]) and random.getstate() == states[2]
-    assert (np.random.get_state()[1] == states[1]).all()
+    assert np.random.get_state()[2] == states[1][2] and (np.random.get_state()[1] == states[1][1]).all()
     assert all(torch.equal(tensor, before[name]) for name, tensor in classifier.state_dict().items())
     assert all(weight.grad is None for weight in classifier.parameters()) and not classifier.training
 

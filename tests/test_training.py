@@ -226,9 +226,23 @@ def test_class_weights_are_inverse_to_counts_and_0_for_absent_registers():
     assert (weights * torch.tensor([3, 0, 1])).sum() / 4 == pytest.approx(1)  # mean over the texts
 
 
-def test_balanced_weighs_the_loss_and_chooses_the_epoch_by_it(train):
+def test_balanced_weighs_the_loss_and_chooses_the_epoch_by_it(train, corpus):
     plain, balanced = train("--num-epochs=1"), train("--num-epochs=1", "--balanced", subfolder="balanced")
     assert record(plain)["weights_sha256"] != record(balanced)["weights_sha256"]  # there are 34, 33 and 33 texts
+    # the loss recorded is the mean over the texts, weighted as in the training
+    options = {"validation_size": 0.2, "seed": 42, "all_texts": False}
+    parts = corpus_load.load_training_texts(corpus, ["en"], list(REGISTERS), **options)[:2]
+    tokenizer = model.load_tokenizer(balanced.models)
+    loaded = model.Classifier(model.load_classifier(balanced.models, list(REGISTERS)).eval(), tokenizer, "fp32")
+    learnt, validated = (corpus_load.to_dataset(part, tokenizer, 64, list(REGISTERS)) for part in parts)
+    gold = validated["labels"][:].numpy()
+    losses = -np.log(model.predict(loaded, validated, 16 * 64, "texts")[np.arange(len(gold)), gold])
+    of_registers = 80 / 3 / np.bincount(learnt["labels"][:].numpy())
+    expected = np.average(losses, weights=of_registers[gold])
+    assert record(balanced)["validation"]["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_validation_metrics_by_hand():
     of_registers = torch.tensor([0.5, 3.0, 1.0])
     logits, gold = np.array([[2.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0]], dtype=np.float32), np.array([0, 1, 2, 1])
     losses = -np.log(np.exp(logits)[range(4), gold] / np.exp(logits).sum(axis=1))
@@ -277,6 +291,16 @@ def test_a_checkpoint_that_cannot_be_read_just_now_is_not_removed(checkpoints, m
         patch.setattr(runs, "sha256_of", fails)
         training.last_checkpoint(checkpoints)
     assert training.last_checkpoint(checkpoints) == checkpoints.checkpoints / "checkpoint-110"
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_counts(checkpoints, monkeypatch):
+    folder, flushed = checkpoints.checkpoints / "checkpoint-90", []
+    (folder / "hashes.json").unlink()
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: flushed.append(os.fstat(file).st_ino) or fsync(file))
+    monkeypatch.setattr(runs, "write_json", lambda path, hashes: flushed.append(path.name))
+    training.complete(folder)
+    assert set(flushed[:-1]) == {path.stat().st_ino for path in folder.iterdir()} and flushed[-1] == "hashes.json"
 
 
 def test_without_its_best_checkpoint_none_counts(checkpoints):
