@@ -47,6 +47,8 @@ def test_option_then_variable_then_constant(write_corpus, tmp_path, monkeypatch)
     assert corpus_load.find_corpus(str(SAMPLE_CORPUS)) == SAMPLE_CORPUS
     monkeypatch.delenv("REGISTER_CORPUS")
     monkeypatch.setattr(corpus_load, "CORPUS_PATH", "tests/sample-corpus")
+    with pytest.raises(CorpusError):
+        corpus_load.find_corpus("a\nb")  # which run.json could not hold
     monkeypatch.chdir(tmp_path)  # the constant counts from the repository, whatever the current folder
     assert corpus_load.find_corpus(None) == SAMPLE_CORPUS
 

@@ -42,7 +42,7 @@ REFUSED = {  # what the file holds; the line that is to blame; what the message 
     "a quote left open, closed by a later one": (b'OP\t"b\nLY\tc\nIN\t5"\nIN\te\n', 1, "quote"),
     "quotes not doubled": (b'IN\ta\nOP\t"b\nc" she said\td\n', 2, "quote"),
     "UTF-16": ("IN\té\n".encode("utf-16"), 1, "UTF-8"),
-    "Latin-1, the last byte": ("IN\ta\nOP\té".encode("latin-1"), 2, "UTF-8.*0xe9"),
+    "Latin-1, the last byte": ("\nIN\ta\nOP\té".encode("latin-1"), 3, "UTF-8.*0xe9"),
     "zeros after a power cut": (b"IN\ta\nOP\tb\n" + b"\0" * 4096, 3, "tab"),
     "NUL in the register": (b"IN\ta\nO\0P\t\n", 2, "O.x00P"),
     "Git LFS": (b"version https://git-lfs.github.com/spec/v1\noid x\nsize 1\n", 1, "git lfs pull"),

@@ -125,8 +125,9 @@ def test_an_evaluation_that_does_not_belong_together_is_named_with_its_command(t
         "signature": facts["signature"] | {"weights_sha256": "another"},
     }
     change(folder / "eval" / "fi.json", **{name: other[name]})
+    (make(tmp_path / "xlmr-fr", training="fr") / "run.json").write_text("{")
     frame, damaged = results.read_results([tmp_path])
-    assert damaged == 1 and set(frame["eval_lang"]) == {"sv"}
+    assert damaged == 2 and set(frame["eval_lang"]) == {"sv"}
     assert "--model-name xlmr --train-langs en --eval-lang fi" in caplog.text
 
 

@@ -94,26 +94,28 @@ def ends_of(score, nearby, variance, freedom):
 
 OTHERS = [
     CONFUSION, np.array([[12, 3, 0], [2, 31, 5], [0, 4, 14]]), np.diag([30, 20, 12]),
-    np.array([[11, 2, 1], [9, 4, 1], [1, 0, 2]]),
+    np.array([[11, 2, 1], [9, 4, 1], [1, 0, 2]]), np.array([[40, 8, 2, 1], [5, 30, 5, 0], [1, 3, 16, 1], [0, 0, 0, 0]]),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("metric", ["macro_f1_10", "macro_f1", "recall", "precision"])
-@pytest.mark.parametrize("counts", OTHERS, ids=range(4))
+@pytest.mark.parametrize("counts", OTHERS, ids=range(5))
 def test_an_interval_is_that_of_the_method_written_out(counts, metric):
     gold = counts.sum(axis=1)
     score, nearby, far, *of_texts = spread_of(
         counts.astype(float), metric, gold >= 10 if metric == "macro_f1_10" else gold > 0
     )
     low, high = ends_of(score, nearby if score < 1 else far, *of_texts)
-    if metric == "precision" and min(gold.min(), counts.sum(axis=0).min()) < 10:
+    if metric == "precision" and min(*gold[gold > 0], *counts.sum(axis=0)[gold > 0]) < 10:
         low = high = np.nan
     assert intervals(counts)[metric] == pytest.approx((low, high), abs=1e-6, nan_ok=True)
     f1, recall, precision = (uncertainty.register_intervals(counts)[name] for name in ("f1", "recall", "precision"))
     for found, total in ((recall, gold), (precision, counts.sum(axis=0))):
-        assert np.allclose(found, proportion_confint(np.diag(counts), total, method="wilson"), atol=1e-12)
-    for r in range(3) if metric == "macro_f1" else ():
-        score, nearby, far, *of_texts = spread_of(counts.astype(float), "f1", np.eye(3)[r])
+        expected = proportion_confint(np.diag(counts)[total > 0], total[total > 0], method="wilson")
+        assert np.allclose(np.array(found)[:, total > 0], expected, atol=1e-12)
+    assert np.isnan(f1)[:, gold == 0].all() and np.isnan(recall)[:, gold == 0].all()
+    for r in np.flatnonzero(gold):
+        score, nearby, far, *of_texts = spread_of(counts.astype(float), "f1", np.eye(len(counts))[r])
         assert (f1[0][r], f1[1][r]) == pytest.approx(ends_of(score, nearby if score < 1 else far, *of_texts), abs=1e-6)
 
 
@@ -198,7 +200,10 @@ def test_all_right_and_all_wrong():
         assert wrong[metric][0] == pytest.approx(0, abs=1e-12) and 0.01 < wrong[metric][1] < 0.4
 
 
-def test_what_cannot_be_measured_has_no_interval():
+def test_what_cannot_be_measured_has_no_interval_and_no_score_is_above_1():
+    for k in range(2, 60):  # where tenths are summed, they may be rounded to more
+        counts = 12 * np.eye(k)[None]
+        assert uncertainty.score_and_slopes(counts, np.ones((1, k), dtype=bool), "macro_f1")[0] <= 1
     assert np.isnan(list(intervals(np.zeros((3, 3), dtype=int)).values())).all()
     assert np.isnan(intervals(np.array([[30, 2], [15, 5]]))["precision"]).all()
     assert np.isnan(intervals(np.array([[30, 2], [3, 5]]))["macro_f1_10"]).all()

@@ -40,27 +40,23 @@ OTHER = {  # what stands for an operator
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult,
     ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,
 }  # fmt: skip
-DROPPED = (ast.Expr, ast.AugAssign, ast.Raise, ast.Continue, ast.Delete)
+LEFT_ALONE = (ast.JoinedStr, ast.Import, ast.ImportFrom)
 
 
 def faults(node: ast.AST) -> Iterator[tuple[ast.AST, str]]:
     """Yield what can be put in the place of a node or of a part of it, as source."""
-    if isinstance(node, ast.JoinedStr | ast.Import | ast.ImportFrom) or ast.unparse(node).startswith("log."):
+    is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    if is_docstring or isinstance(node, LEFT_ALONE) or ast.unparse(node).startswith(("log.", "if TYPE_CHECKING")):
         return
-    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):  # a docstring
-        return
-    if isinstance(node, DROPPED):
+    if isinstance(node, ast.Expr | ast.AugAssign | ast.Raise | ast.Continue | ast.Delete):
         yield node, "pass"
     match node:
         case ast.Raise():
             return
-        case ast.If(test=ast.Name(id="TYPE_CHECKING")):
-            return
-        case ast.Constant(value=bool() | int() | float() as value):
-            yield (
-                node,
-                repr(not value if isinstance(value, bool) else value + 1 if isinstance(value, int) else 2 * value + 1),
-            )
+        case ast.Constant(value=bool() as value):
+            yield node, repr(not value)
+        case ast.Constant(value=int() | float() as value):
+            yield node, repr(value + 1 if isinstance(value, int) else 2 * value + 1)
         case ast.Compare(left=left, ops=[first, *rest], comparators=comparators):
             yield node, f"({ast.unparse(ast.Compare(left, [OTHER[type(first)](), *rest], comparators))})"
         case ast.BoolOp(op=op, values=values):
@@ -87,11 +83,11 @@ def replaced(source: str, node: ast.AST, text: str) -> str:
 
 
 def load_libraries(copy: Path) -> None:
-    """Import all that the tests import, and forget what is the project's own: a fork imports that anew."""
+    """Import all that the tests import, and forget what is the project's own: a fork imports that again."""
     sys.dont_write_bytecode = True  # a cached module could be taken for the one with a fault
     os.environ |= {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     os.chdir(copy)
-    sys.path[:0] = [str(copy / folder) for folder in ("tests", "tests/programs", "tests/cluster", ".")]
+    sys.path[:0] = [str(copy / folder) for folder in ("tests", "tests/programs", ".")]
     for name in ("conftest", "test_training", "test_tables", "test_uncertainty", "test_read_texts"):
         importlib.import_module(name)
     for name, module in list(sys.modules.items()):
@@ -105,9 +101,8 @@ def notices(copy: Path, module: str, limit: int) -> bool:
     if not process:
         resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
         signal.alarm(20 * limit)  # for one that waits
-        with open(os.devnull, "w") as nowhere:
-            for stream in (1, 2):
-                os.dup2(nowhere.fileno(), stream)
+        for stream in (1, 2):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
         files = [str(copy / "tests" / name) for name in TESTS[module]]
         os._exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--tb=no", f"--rootdir={copy}", *files]))
     return os.waitpid(process, 0)[1] != 0
@@ -128,25 +123,20 @@ def main() -> None:
         left_out = shutil.ignore_patterns(".git", ".venv", "outputs", "__pycache__", ".*_cache", ".hypothesis")
         shutil.copytree(ROOT, copy, ignore=left_out)
         load_libraries(copy)
-        limits = {}
-        for name in sources:
+        caught = dict.fromkeys(sources, 0)
+        for name, source in sources.items():
             began = os.times().children_user
             if notices(copy, name, 3600):
                 sys.exit(f"{' '.join(TESTS[name])}: fail without any fault; mend them first")
-            limits[name] = 10 + 4 * int(os.times().children_user - began)
-        caught = dict.fromkeys(sources, 0)
-        for name, node, text in sorted(drawn, key=lambda one: (list(sources).index(one[0]), one[1].lineno)):
-            path, changed = copy / "utils" / f"{name}.py", replaced(sources[name], node, text)
-            path.write_text(changed, encoding="utf-8")
-            is_caught = notices(copy, name, limits[name])
-            path.write_text(sources[name], encoding="utf-8")
-            caught[name] += is_caught
-            was = " ".join((ast.get_source_segment(sources[name], node) or "").split())
-            line = sources[name].splitlines()[node.lineno - 1].strip()
-            print(
-                f"{'caught  ' if is_caught else 'SURVIVED'} {name}.py:{node.lineno}: {was} -> {text}   in: {line}",
-                flush=True,
-            )
+            limit = 10 + 4 * int(os.times().children_user - began)
+            for _, node, text in (one for one in drawn if one[0] == name):
+                (copy / "utils" / f"{name}.py").write_text(replaced(source, node, text), encoding="utf-8")
+                is_caught = notices(copy, name, limit)
+                caught[name] += is_caught
+                was = " ".join((ast.get_source_segment(source, node) or "").split())
+                place = f"{name}.py:{node.lineno}: {was} -> {text}   in: {source.splitlines()[node.lineno - 1].strip()}"
+                print("caught  " if is_caught else "SURVIVED", place, flush=True)
+            (copy / "utils" / f"{name}.py").write_text(source, encoding="utf-8")
     for name in sources:
         print(f"{name:12} {caught[name]} of {sum(one[0] == name for one in drawn)}")
     print(f"{sum(caught.values())} of {len(drawn)} caught ({sum(caught.values()) / len(drawn):.0%})")
