@@ -6,15 +6,12 @@ import shlex
 import shutil
 
 import pytest
-from conftest import FAST
+from conftest import FAST, SAMPLE_CORPUS
 
 import evaluate
 import finetune
 import post_eval
 from utils import options, results, runs
-
-pytest_plugins = ["damage"]
-
 
 HOSTILE = [
     "../x", "x/../../y", "/tmp/x", "//x", ".", "~root", "$(touch x)", "`touch x`", "x;touch x", "*", "{a,b}", "%n",
@@ -41,12 +38,13 @@ def said(capsys, caplog):
 
 
 @pytest.fixture
-def nothing_written(copy, monkeypatch):
-    """Check that a test changes no file of the finished run, nor writes one beside it."""
-    monkeypatch.chdir(copy)
-    before = tree(copy)
+def nothing_written(root, monkeypatch):
+    """Check that a test writes nothing."""
+    monkeypatch.setenv("REGISTER_CORPUS", str(SAMPLE_CORPUS))
+    monkeypatch.chdir(root)
+    before = tree(root)
     yield
-    assert tree(copy) == before
+    assert tree(root) == before
 
 
 def tree(folder):
