@@ -102,7 +102,7 @@ def test_the_split_is_stratified_and_a_function_of_the_seed(write_corpus):
     first, again, other = (split(corpus, ["en", "fr"], seed=seed, all_texts=True) for seed in (1, 1, 2))
     assert first[2] == again[2] and first[0].equals(again[0]) and first[1].equals(again[1])
     train, validation, report = first
-    assert not validation.equals(other[1])
+    assert not validation.equals(other[1]) and report["texts_sha256"] != other[2]["texts_sha256"]
     assert not set(train["text"]) & set(validation["text"])
     assert report["validation"]["en"] == {"IN": 20, "OP": 5, "LY": 0}  # the only LY text stays in training
     assert report["validation"]["fr"] == {"IN": 4, "OP": 4, "LY": 4}
@@ -218,6 +218,10 @@ def test_the_first_tokens_are_those_of_the_whole_text_in_the_sample_corpus(tiny)
         whole = tokenizer(text)["input_ids"]
         assert row["input_ids"].tolist() == (whole if len(whole) <= 64 else whole[:63] + whole[-1:])
         assert bool(row["over"]) == (len(whole) > 64) and row["length"] == len(row["input_ids"])
+    one_word_first = "a" * 2000 + " word" * 99  # of which its first blank is far beyond
+    (ids,), (over,) = corpus_load.first_tokens([one_word_first], tokenizer, 32)
+    assert over and ids == tokenizer(one_word_first)["input_ids"][:31] + ids[-1:]
+    assert tokenizer.backend_tokenizer.truncation is None  # it would be saved with the model
 
 
 # ---- the sample corpus itself ----

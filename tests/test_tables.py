@@ -83,6 +83,7 @@ def test_seeds_give_mean_deviation_and_an_interval_from_three_on(tmp_path):
     assert (cell.score, cell.sd, cell.n) == (pytest.approx(scores.mean()), pytest.approx(scores.std(ddof=1)), 3)
     assert cell.low < cell.score < cell.high and "3" in matrix.title("en")
     assert cell.text[0] == f"{100 * cell.score:.1f} ±{100 * cell.sd:.1f}" and len(cell.text) == 2
+    assert cells["en", "fi"].best == ""  # there is nothing to compare it with
     _, cells = matrix_of(base_dirs[:2])
     assert np.isnan(cells["en", "fi"].low) and len(cells["en", "fi"].text) == 1
 
@@ -123,6 +124,33 @@ def test_best_and_tied_are_those_of_the_corrected_comparison(tmp_path):
                 p = uncertainty.compare(gold_ids, of_best[None], predicted[None], 8, metric)["p"]
                 assert cell.best == ("tied" if 4 * p >= 0.05 else "")
         assert {cell.best for cell in column} == {"best", "tied", ""}
+
+
+@pytest.mark.parametrize(
+    ("compared", "n_comparisons", "apart"),
+    [({"p": 0.02}, 1, True), ({"p": 0.02}, 2, True), ({"p": 0.02}, 3, False), ({"p": np.nan}, 1, False)],
+)
+def test_p_is_corrected_for_the_rows_and_nothing_is_told_apart_without_p(compared, n_comparisons, apart):
+    assert tables.told_apart(compared, {}, {}, n_comparisons) == apart
+
+
+def test_without_predictions_models_are_told_apart_by_intervals_that_do_not_touch():
+    a, b, c = ({"low": low, "high": low + 0.1} for low in (0.5, 0.55, 0.61))
+    pairs = [(a, b), (b, a), (b, c), (a, c), (c, a)]
+    assert [tables.told_apart(None, *pair, 1) for pair in pairs] == [False, False, False, True, True]
+
+
+def test_the_tests_of_the_bests_are_named(tmp_path):
+    rng = np.random.default_rng(0)
+    for seed, training in ((1, "en"), (1, "fr"), (2, "en"), (2, "fr"), (1, "tr")):
+        make_run(tmp_path / str(seed) / f"xlmr-{training}", "xlmr", training, ["fi"], 100, rng)
+    one, two = (matrix_of([tmp_path / str(seed) for seed in seeds])[0] for seeds in ((1,), (1, 2)))
+    assert tables.tests_of_bests([one], "en") == labels.test_of("micro_f1", 1, 1)
+    several = tables.tests_of_bests([two], "en")
+    rest = labels.word("test some", "en", tests="")
+    assert several.endswith(rest) and labels.test_of("micro_f1", 2, 1) in several
+    two = two._replace(cells=two.cells[two.cells["row"] != "tr"])
+    assert tables.tests_of_bests([two], "en") == labels.test_of("micro_f1", 2, 2)
 
 
 def test_every_medium_marks_the_best_those_not_distinguishable_and_languages_trained_on(grid):

@@ -7,6 +7,8 @@ import os
 import random
 import re
 import shutil
+import signal
+import time
 from collections import Counter
 
 import numpy as np
@@ -70,6 +72,13 @@ def test_batches_are_random_and_every_text_comes_once_an_epoch():
 def test_the_last_batch_of_several_processes_is_filled_with_a_text_that_does_not_count():
     order = list(training.ShuffledSampler(np.arange(1, 22), 8, seed=7, multiple=8))
     assert sorted(order[:21]) == list(range(21)) and order[21:] == [21] * 3
+
+
+def test_the_filling_has_a_label_that_no_loss_counts(no_dropout, corpus):
+    _, dataset = loaded_and_texts(no_dropout, corpus)
+    *real, last = training.with_filling(dataset)
+    assert len(real) == 80 and last["labels"] == torch.nn.CrossEntropyLoss().ignore_index
+    assert last["input_ids"].tolist() == dataset[0]["input_ids"][:16].tolist()
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
@@ -215,6 +224,25 @@ def test_two_processes_train_like_one(project, no_dropout, corpus, monkeypatch):
     assert out.count("python evaluate.py") == 1  # one of the two says what is next
     monkeypatch.setattr(runs, "ROOT", project)
     assert_same_training(run_paths("t", ["en"], "one"), run_paths("t", ["en"], "two"))
+
+
+def test_a_training_that_a_signal_ends_within_an_epoch_goes_on_as_if_nothing_had_been(train, monkeypatch):
+    undisturbed, step_end = train("--num-epochs=3", subfolder="undisturbed"), training.Recorder.on_step_end
+
+    def interrupted(self, args, state, control, **more):
+        if state.global_step == 7:  # the second of the second epoch
+            time.sleep(0.5)
+            os.kill(os.getpid(), signal.SIGTERM)
+        step_end(self, args, state, control, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Recorder, "on_step_end", interrupted)
+        run = train("--num-epochs=3", expect=128 + signal.SIGTERM)
+    *_, last = training.load_state(training.newest_checkpoint(run)).log_history
+    assert last["interrupted"]["learnt"][1] == 32
+    train("--num-epochs=3")
+    assert_same_training(run, undisturbed)
+    assert epochs(run)[1]["seconds"] > last["interrupted"]["seconds"] > 0.5
 
 
 # ---- loss, progress ----

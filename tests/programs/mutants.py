@@ -30,7 +30,7 @@ TESTS = {  # module -> the files that test it
     "metrics": ["test_metrics.py"],
     "uncertainty": ["test_uncertainty.py"],
     "results": ["test_results.py", "test_tables.py"],
-    "tables": ["test_tables.py"],
+    "tables": ["test_tables.py", "test_results.py"],
     "corpus_load": ["whole/test_malformed_files.py", "test_read_texts.py", "test_corpus_load.py"],
     "training": ["test_training.py"],
 }
