@@ -170,6 +170,7 @@ def test_every_medium_marks_the_best_those_not_distinguishable_and_languages_tra
         assert re.search(rf"(?<!\S){re.escape(shown)}(?!\S)", terminal), shown
         (row,) = (row for row in listed if (row["row"], row["column"]) == (cell.row, cell.column))
         assert float(row["score"]) == cell.score and row["best"] == cell.best
+        assert row["n"] == ("" if cell.kind == "baseline" else "1")
     assert latex.count(r"\toprule") == latex.count(r"\bottomrule") == 1 and "{lrrrrr}" in latex
     assert "%" not in latex.replace("% needs", "").replace(r"\%", "")
 

@@ -383,6 +383,15 @@ def test_a_loss_that_is_no_number_ends_the_training_in_one_line(train, corpus, w
     assert not list(run.checkpoints.glob("checkpoint-*")) and not (run.outputs / "train.json").exists()
 
 
+def test_the_loss_is_looked_at_long_before_an_epoch_ends(train, corpus, with_nan, monkeypatch):
+    path = corpus / "corpus" / "train" / "en.tsv"
+    path.write_text(path.read_text().replace("\n", " zebra\n"))
+    monkeypatch.setattr(training, "CHECKED", 2)
+    monkeypatch.setattr(training.Recorder, "learnt_by_all", lambda *_: pytest.fail("the epoch is over"))
+    with pytest.raises(RunError, match="--learning-rate"):
+        train("--num-epochs=1", f"--checkpoint={with_nan}")
+
+
 def test_a_language_with_probabilities_that_are_no_numbers_is_not_written(train, corpus, with_nan, caplog):
     with open(corpus / "corpus" / "test" / "fr.tsv", "a") as file:
         file.write("IN\tthe zebra is a kind of river\n")

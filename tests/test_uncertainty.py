@@ -237,6 +237,19 @@ def test_tango_is_as_published():
     assert uncertainty.tango(1, 7, 21) == pytest.approx((-0.517, -0.026), abs=5e-4)
 
 
+@pytest.mark.parametrize(("a", "b", "n"), [(5, 0, 12), (0, 1, 3), (1, 7, 21), (3, 3, 9), (2, 0, 2), (4, 1, 5)])
+def test_the_ends_of_tangos_interval_are_where_its_score_test_has_p_005(a, b, n):
+    for end in uncertainty.tango(a, b, n):
+        # the share of texts that b alone gets right that is most likely, if the true difference is the end
+        shares = np.linspace(max(0, -end), (1 - end) / 2, 2_000_003)[1:-1]
+        likely = (
+            special.xlogy(a, shares + end) + special.xlogy(b, shares) + special.xlogy(n - a - b, 1 - 2 * shares - end)
+        )
+        variance = n * (2 * shares[likely.argmax()] + end - end**2)
+        if abs(end) < 1:
+            assert abs(a - b - n * end) / np.sqrt(variance) == pytest.approx(stats.norm.ppf(0.975), rel=1e-3)
+
+
 @pytest.mark.parametrize("metric", metrics.METRICS)
 def test_a_clear_difference_of_the_scores_that_are_printed(metric):
     gold, answers = trainings(1000, [0.8, 0.82, 0.81, 0.5])
