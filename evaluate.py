@@ -53,7 +53,7 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
     )
     options.add_run_arguments(parser, download_model.known_models())
     # fmt: off
-    parser.add_argument("--overwrite", action="store_true", help="also evaluate languages that have been evaluated before")
+    parser.add_argument("--overwrite", action="store_true", help="also evaluate languages that are evaluated already")
     data = parser.add_argument_group("data")
     data.add_argument("--eval-lang", required=True, nargs="+", metavar="LANG",
         help="evaluation languages, by the names of the test files; all: every test file there is")

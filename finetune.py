@@ -223,9 +223,7 @@ def train_run(args: argparse.Namespace, run: Run, names: dict[str, str], setting
             corpus_load.to_dataset(texts, loaded.tokenizer, args.max_length, registers) for texts in (train, validation)
         )
         longer = 100 * float(train_set["over"][:].float().mean())
-        log.info(
-            f"{longer:.1f} % of the training texts have more than {args.max_length} tokens; the rest of them is not read"
-        )
+        log.info(f"{longer:.1f} % of the training texts have more than {args.max_length} tokens; the rest is not read")
         share = 100 * loaded.model.num_parameters(only_trainable=True) / loaded.model.num_parameters()
         log.info(
             f"training on {model.describe_device()} in {loaded.precision}, at most {args.num_epochs} epochs; "

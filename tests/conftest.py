@@ -25,16 +25,9 @@ torch.set_num_threads(1)  # two that wait for each other on a busy machine are f
 SAMPLE_CORPUS = ROOT / "tests" / "sample-corpus"
 REGISTERS = {"IN": "information", "OP": "opinion", "LY": "lyrics"}
 SCRIPTS = (
-    "finetune.py",
-    "evaluate.py",
-    "post_eval.py",
-    "utils",
-    "requirements.txt",
-    "submit_train_jobs.sh",
-    "submit_eval_jobs.sh",
-    "run_train.sh",
-    "run_eval.sh",
-)
+    "finetune.py", "evaluate.py", "post_eval.py", "utils", "requirements.txt",
+    "submit_train_jobs.sh", "submit_eval_jobs.sh", "run_train.sh", "run_eval.sh",
+)  # fmt: skip
 
 FAST = ["--max-length=64", "--learning-rate=1e-3", "--patience=0", "--precision=fp32", "--threads=1"]
 

@@ -1,4 +1,4 @@
-"""A Hugging Face Hub on this machine, with right and with faulty repositories."""
+"""A Hugging Face Hub on this machine, for the tests."""
 
 import contextlib
 import functools
@@ -8,7 +8,6 @@ import json
 import re
 import socket
 import threading
-import time
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -16,10 +15,8 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 class Hub(http.server.BaseHTTPRequestHandler):
     """Answers the calls that a download makes.
 
-    repositories: lab/name -> its "files", name -> content, as the Hub lists them. Instead, "listing" is the answer to
-    all calls but those for a file, and "sent" to those for a file: other files, (status, body, headers), or what is
-    done: "hang", "close", "half" (of a file, then nothing). "asked" gets the files asked for; "breaks" has numbers of
-    bytes after which the connection is cut.
+    repositories: lab/name -> its "files", name -> content, as the Hub lists them; "asked" gets the files asked for;
+    "breaks" has numbers of bytes after which the connection is cut.
     """
 
     protocol_version = "HTTP/1.1"
@@ -32,25 +29,18 @@ class Hub(http.server.BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         repository = self.repositories[re.search(r"lab/[a-z0-9-]+", path)[0]]
         files, name = repository["files"], path.rpartition("/")[2]
-        answer = repository.get("sent" if "/resolve/" in path else "listing", files)
-        if isinstance(answer, dict) and "/resolve/" in path:
+        if "/resolve/" in path:
             if self.command == "GET":
-                repository.setdefault("asked", []).append(name)
+                repository["asked"].append(name)
             etag = hashlib.sha256(files[name]).hexdigest()
-            answer = (200, answer[name], {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"})
-        elif isinstance(answer, dict):
+            answer = (200, files[name], {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"})
+        else:
             entries = [entry(name, content) for name, content in files.items()]
             listed = entries if "/tree/" in path else {
                 "id": "lab/x", "sha": COMMIT, "siblings": [{"rfilename": entry["path"]} for entry in entries]
             }  # fmt: skip
             answer = (200, json.dumps(listed).encode(), {})
-        if answer in ("hang", "close", "half"):
-            if answer == "half":
-                self.send(200, bytes(1000), {"ETag": '"0"', "X-Repo-Commit": COMMIT, "Content-Length": "2000"})
-            time.sleep(0 if answer == "close" else 3)
-            self.close_connection = True
-        else:
-            self.send(*answer, repository.get("breaks", []) if name == "model.safetensors" else [])
+        self.send(*answer, repository["breaks"] if name == "model.safetensors" else [])
 
     do_HEAD = do_GET
 

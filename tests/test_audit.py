@@ -1,12 +1,9 @@
 """The audit of a corpus: what it tells, and that it ends as the other scripts do."""
 
 import re
-import subprocess
-import sys
 
 import pytest
-from conftest import ROOT, SAMPLE_CORPUS
-from test_corpus_load import labelled, split
+from conftest import SAMPLE_CORPUS
 
 from utils import audit, runs
 
@@ -84,41 +81,6 @@ def test_the_audit_tells_near_duplicates_of_test_texts_in_training(write_corpus,
     ]
 
 
-def test_the_audit_tells_what_is_odd_in_one_file(write_corpus, capsys):
-    files = {
-        f"{split}/{lang}": [(r, f"{text} {lang} {split}") for r, text in labelled("the text", 30)]
-        for split in ("train", "test")
-        for lang in ("en", "fr", "jp")
-    }
-    written = {"test/fr": r"one\n{}", "train/en": "<p>{}</p> &amp;", "train/jp": "{}\ufffd"}
-    for name, form in written.items():
-        files[name] = [(register, form.format(text)) for register, text in files[name]]
-    files["train/fr"][:3] = [("IN", f"{i} &lt;") for i in range(3)]  # a tenth is no habit
-    files["test/en"][5] = ("LY", "123")  # in no script
-    files["test/jp"] = [("IN", f"漢字とひらがなとカタカナ{i}") for i in range(90)]
-    _, told = audit_of(capsys, write_corpus(files))
-    odd = {what: places for what, places in told.items() if what.startswith(("files with", "texts in another"))}
-    places = odd.pop("texts in another script than most of their language")
-    assert places == [*(f"train/jp.tsv:{i} {r}: latin" for i, (r, _) in enumerate(files["train/jp"][:20], 1)), "…"]
-    assert odd == {
-        r"files with a written \n": ["test/fr.tsv: 30 of 30 texts"],
-        "files with mark-up": ["train/en.tsv: 30 of 30 texts"],
-        "files with characters that could not be read": ["train/jp.tsv: 30 of 30 texts"],
-    }
-
-
-def test_the_audit_tells_what_a_training_takes(write_corpus, capsys):
-    corpus = write_corpus(
-        {"train/en": labelled("en", 60), "train/pt-br": labelled("pt-br", 30), "test/en": labelled("en", 3)}
-    )
-    code, told = audit_of(capsys, corpus, "--train-langs", "en", "pt-br")
-    lines = [line.split() for line in told["A training on en pt-br"]]
-    report = split(corpus, ["en", "pt-br"])[2]
-    assert code == 0 and ["train", "en", *map(str, report["train"]["en"].values()), "24"] in lines
-    assert ["en", "60", "0", "3", "0", "30"] in lines and "--all-texts" in str(lines)
-    assert "--all-texts" not in str(audit_of(capsys, corpus, "--train-langs", "en", "pt-br", "--all-texts"))
-
-
 def test_the_audit_ends_as_the_other_scripts_do(write_corpus, capsys, tmp_path):
     assert audit_of(capsys, SAMPLE_CORPUS)[0] == 0
     assert "no corpus here" in audit_of(capsys, tmp_path)[0]  # which Python prints, to exit with 1
@@ -127,22 +89,3 @@ def test_the_audit_ends_as_the_other_scripts_do(write_corpus, capsys, tmp_path):
     assert audit_of(capsys, write_corpus({}))[0] == 1  # no file at all
     assert audit_of(capsys, write_corpus({"train/e\x1b[31mn": [("IN", "a"), ("OP", "b")]}))[0] == 0
     assert audit_of(capsys, write_corpus({"test/fr": [("IN", "a")]}))[0] == 0
-
-
-def test_a_table_of_many_registers_fits_a_terminal(write_corpus, capsys):
-    typology = {f"Register of a long name {i}": "x" for i in range(60)}
-    corpus = write_corpus({"train/en": [(register, f"text {register}") for register in typology]}, typology)
-    audit.main([str(corpus)])
-    lines = capsys.readouterr().out.splitlines()
-    assert max(map(len, lines)) <= 120 and all(register in "".join(lines) for register in typology)
-
-
-def test_the_audit_is_a_command_that_loads_no_torch_and_may_be_read_in_part():
-    command = [sys.executable, "-X", "importtime", "utils/audit.py", "tests/sample-corpus", "--train-langs", "en"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0 and "A training on en:" in done.stdout
-    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "numpy" in loaded and not loaded & {"torch", "transformers", "datasets"}
-    head = f"set -o pipefail; {sys.executable} -u utils/audit.py tests/sample-corpus | true"
-    done = subprocess.run(["bash", "-c", head], cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (141, "", "")

@@ -6,11 +6,10 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, SAMPLE_CORPUS
+from conftest import SAMPLE_CORPUS
 from hub import COMMIT, served
 
-from utils import corpus_load, download_model, model, runs
-from utils.runs import RunError
+from utils import corpus_load, download_model, runs
 
 TEXTS = ["A text, in English.", "Un texte, déjà vu !", "Ещё один текст — здесь.", "  two  blanks\nand a line "]
 
@@ -120,7 +119,7 @@ def test_an_interrupted_download_goes_on(with_small, small, checkpoint):
 def test_offline_the_message_gives_the_command_and_the_others_are_made(with_small):
     done = download(with_small, "small", "tiny", HF_HUB_OFFLINE="1")
     assert done.returncode == 1 and "tests--sample-corpus" in done.stdout
-    assert "offline" in done.stderr and "python utils/download_model.py small" in done.stderr
+    assert "python utils/download_model.py small" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -136,21 +135,6 @@ def test_tiny_is_the_same_wherever_it_is_made(tiny, tmp_path):
     download_model.make_tiny(SAMPLE_CORPUS, folder)
     for name in ("model.safetensors", "tokenizer.json", "config.json"):
         assert runs.sha256_of(folder / name) == runs.sha256_of(tiny / name), name
-
-
-def test_tiny_keeps_line_ends_and_knows_both_scripts(tiny):
-    tokenizer = model.load_tokenizer(tiny)
-    for text in ("one\ntwo", "Ночь\nсвет", "déjà"):
-        tokens = tokenizer.tokenize(text)
-        assert ("⏎" in tokens) == ("\n" in text)
-        assert tokenizer.unk_token not in tokens
-
-
-def test_a_folder_is_its_own_checkpoint_and_may_be_changed(tiny, pretrained):
-    assert download_model.find_checkpoint(str(tiny)) == tiny
-    assert download_model.find_checkpoint(str(pretrained)) == pretrained  # its config.json is not tiny's any more
-    with pytest.raises(RunError):
-        model.load_classifier(ROOT, ["A", "B"])
 
 
 def test_the_start_of_a_training_is_known_by_its_weights(tiny, pretrained):

@@ -26,10 +26,10 @@ def test_rows_are_gold_and_columns_predicted():
     assert metrics.count_confusions([0, 0, 1], [1, 1, 0], 2).tolist() == [[0, 2], [1, 0]]
 
 
-def test_all_scores_equal_scikit_learns_on_1000_random_draws():
+def test_all_scores_equal_scikit_learns_on_random_draws():
     rng = np.random.default_rng(0)
     absent = measured = 0
-    for _ in range(1000):
+    for _ in range(60):
         n_registers = int(rng.integers(2, 12))
         n_texts = int(rng.integers(1, 60))
         gold_share, predicted_share = rng.dirichlet(np.full(n_registers, 0.5), size=2)
@@ -60,8 +60,8 @@ def test_all_scores_equal_scikit_learns_on_1000_random_draws():
         np.testing.assert_array_equal(ours["recall"], theirs[1])
         np.testing.assert_array_equal(ours["f1"][with_gold], theirs[2][with_gold])
         assert np.isnan(np.delete(ours["f1"], with_gold)).all()
-    assert 100 < measured < 900
-    assert absent > 1000  # the draws do hold registers without gold texts
+    assert 5 < measured < 55
+    assert absent > 60  # the draws do hold registers without gold texts
 
 
 def test_macro_f1_10_by_hand():

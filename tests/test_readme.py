@@ -1,7 +1,6 @@
 """The READMEs say what is so: the same in both languages; options, files, commands and messages that there are."""
 
 import argparse
-import itertools
 import json
 import os
 import re
@@ -123,24 +122,6 @@ def test_submit_commands_run(project, command):
         assert done.returncode == 0 and len(done.stdout.splitlines()) == 12, done.stderr
 
 
-@pytest.mark.parametrize("command", [line for line in commands() if " run_" in line])
-def test_commands_of_the_wrappers_parse(command):
-    script, model, langs, *arguments = shlex.split(command)[1:]
-    parser = {"run_train.sh": finetune.parse_args, "run_eval.sh": evaluate.parse_args}[script]
-    parser([f"--model-name={model}", f"--train-langs={langs}", *arguments])
-
-
-def test_every_command_is_run_or_parsed_by_a_test():
-    others = {
-        "bash submit_train_jobs.sh --demo",  # test_wrappers.py
-        "bash tests/run.sh",  # these tests
-        "source .venv/bin/activate",  # by load_env.sh, in every wrapper
-        "export SBATCH_ACCOUNT=my_project SBATCH_PARTITION=publicgpu SBATCH_TIMELIMIT=24:00:00",
-    }
-    tested = ("python ", "./submit", "bash run_", "sbatch run_")
-    assert [line for line in commands() if not line.startswith(tested) and line not in others] == []
-
-
 def test_the_example_on_new_text_runs(root, tiny, tmp_path):
     from utils import model
 
@@ -154,19 +135,3 @@ def test_the_example_on_new_text_runs(root, tiny, tmp_path):
     answers = [line.split("\t") for line in done.stdout.rstrip("\n").split("\n")]
     assert [text for *_, text in answers] == [text.strip() for text in texts], done.stderr
     assert all(register in {"HI", "JN"} and 0 <= float(share) <= 1 for register, share, _ in answers)
-
-
-def test_the_messages_told_are_in_the_code():
-    """Word for word, but for what changes in them: … in the READMEs, {…}, %s and $… in the code."""
-    paths = itertools.chain.from_iterable(map(ROOT.glob, ("*.py", "utils/**/*.py", "*.sh", "utils/**/*.sh")))
-    code = "".join(re.sub(r'"\n\s*f?"', "", path.read_text(encoding="utf-8")) for path in paths)
-    tables = re.findall(r"^\| message \|.*\n\|---\|---\|\n((?:\|.*\n)+)", README["en"], re.MULTILINE)
-    told = [message for table in tables for message in re.findall(r"^\| `(.+?)` \|", table, re.MULTILINE)]
-    assert len(told) == len(set(told)) >= 10
-    assert [message for message in told if not re.search(".*".join(map(re.escape, message.split("…"))), code)] == []
-
-
-def test_the_row_shown_is_in_the_sample_corpus():
-    section = README["en"].split("## Corpus")[1]
-    row = next(block for kind, block in BLOCK.findall(section) if kind == "text")
-    assert row in (SAMPLE_CORPUS / "corpus" / "train" / "en.tsv").read_text(encoding="utf-8")

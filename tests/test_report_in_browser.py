@@ -1,6 +1,6 @@
 """report.html in a real browser: every link and choice works without a network, and the console stays empty.
 
-Needs Chromium and its driver (Debian: chromium, chromium-driver; `bash tests/run.sh --with-browser` installs them).
+Needs Chromium and its driver (Debian: chromium, chromium-driver; `bash tests/run.sh --all --with-browser`).
 """
 
 import json
@@ -15,7 +15,7 @@ webdriver = pytest.importorskip("selenium.webdriver")
 keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
 select = pytest.importorskip("selenium.webdriver.support.ui").Select
 PROGRAMS = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
-pytestmark = pytest.mark.skipif(not all(PROGRAMS.values()), reason="no Chromium: bash tests/run.sh --with-browser")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not all(PROGRAMS.values()), reason="no Chromium: --with-browser")]
 
 LANGS = ["en", "fi", "fr", "sv"]
 SHOWN = "[...document.querySelectorAll('article')].filter((a) => a.offsetParent).map((a) => a.id)"
@@ -106,84 +106,6 @@ def test_the_choices(browser, pages):
     check_quiet(browser)
 
 
-def test_by_keyboard_alone(browser, pages):
-    show(browser, pages["en"])
-    reached = set()
-    for _ in range(60):
-        browser.switch_to.active_element.send_keys(keys.TAB)
-        tag, name = js(browser, "[document.activeElement.tagName, document.activeElement.className]")
-        reached.add(name or tag)
-        if js(browser, "Boolean(document.activeElement.closest('.panel td'))"):
-            break
-    assert {"skip", "A", "SELECT", "INPUT", "scroll"} <= reached
-    assert js(browser, "getComputedStyle(document.activeElement).outlineStyle") == "solid"
-    first = js(browser, "document.activeElement.getAttribute('href')")
-    browser.switch_to.active_element.send_keys(keys.ENTER)
-    assert js(browser, "'#' + document.activeElement.id") == first
-    browser.switch_to.active_element.send_keys(keys.TAB)
-    browser.switch_to.active_element.send_keys(keys.ENTER)
-    assert js(browser, "document.activeElement.getAttribute('href')") == first
-    check_quiet(browser)
-
-
-def test_tables_are_tables(browser, pages):
-    show(browser, pages["en"], "#xlmr-en/fi")
-    assert js(browser, "[...document.querySelectorAll('table')].filter((t) => !t.caption?.textContent)") == []
-    assert js(browser, "[...document.querySelectorAll('th')].filter((th) => !th.scope).length") == 0
-    assert js(browser, "document.documentElement.lang") == "en"
-
-
-@pytest.mark.parametrize("width", [360, 640])  # a phone; 1280 at 200 %
-@pytest.mark.parametrize("lang", ["en", "fr"])
-def test_narrow_pages_are_not_wider_than_the_screen(browser, pages, width, lang):
-    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": True}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    try:
-        for anchor in ("", "#xlmr-en/fi"):
-            show(browser, pages[lang], anchor)
-            assert js(browser, "document.documentElement.scrollWidth") <= width
-    finally:
-        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-
-
-def test_on_a_phone_a_text_stands_below_its_row(browser, with_corpus, tmp_path):  # noqa: F811
-    write_page(tmp_path / "r.html", with_corpus.parent, n_texts=3)
-    places = "[...document.querySelectorAll('dd p')].map((p) => p.getClientRects()[0].top < "
-    places += "p.querySelector('bdi').getClientRects()[0].top - 9)"
-    for width, below in ((390, True), (1280, False)):
-        size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": True}
-        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        show(browser, tmp_path / "r.html", "#tiny-fr/en")
-        assert js(browser, places) == [below] * 6
-    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-
-
-def test_without_script_all_is_there_but_the_choices(browser, pages):
-    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
-    try:
-        show(browser, pages["en"])
-        assert "xlmr, accuracy (micro-F1)" in browser.find_element("tag name", "body").text
-        assert not browser.find_element("css selector", "[data-choice]").is_displayed()
-        browser.find_element("css selector", ".panel a[href='#xlmr-en/fi']").click()
-        assert "worse than" in browser.find_element("css selector", "article:target").text
-        assert not browser.find_element("id", "matrices").is_displayed()
-    finally:
-        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
-
-
-def test_tables_stay_whole_in_print(browser, pages):
-    show(browser, pages["en"], "#xlmr-en/fi")
-    assert len(browser.print_page()) > 10_000
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
-    try:
-        assert not browser.find_element("tag name", "nav").is_displayed()
-        styles = "[...document.querySelectorAll('article:target table')].map((t) => getComputedStyle(t))"
-        kept = f"{styles}.map((style) => [style.breakInside, style.overflowX].join(' '))"
-        assert set(js(browser, kept)) == {"avoid visible"}
-    finally:
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
-
-
 def test_hostile_names_and_texts_do_nothing(browser, with_corpus, tmp_path):  # noqa: F811
     folder = with_corpus.parent / "<img src=x onerror=alert(1)> & 'é' ?#%" / "tiny-fr"
     folder.parent.mkdir()
@@ -196,15 +118,3 @@ def test_hostile_names_and_texts_do_nothing(browser, with_corpus, tmp_path):  # 
     assert js(browser, "document.querySelectorAll('img').length") == 0
     assert js(browser, "document.querySelectorAll('script').length") == 1
     check_quiet(browser)
-
-
-def test_the_policy_stops_what_would_get_through(browser, pages):
-    show(browser, pages["en"])
-    browser.execute_script(
-        "const s = document.createElement('script'); s.textContent = 'window.got = 1'; document.body.append(s);"
-        "document.body.insertAdjacentHTML('beforeend', '<p id=styled style=\"color: red\">x</p>')"
-    )
-    assert js(browser, "window.got === undefined")
-    assert js(browser, "getComputedStyle(document.getElementById('styled')).color") == "rgb(17, 17, 17)"
-    said = " ".join(entry["message"] for entry in browser.get_log("browser"))
-    assert said.count("Content Security Policy") >= 2

@@ -5,7 +5,10 @@ import itertools
 import json
 import os
 import random
+import re
 import shutil
+import signal
+import time
 from collections import Counter
 
 import numpy as np
@@ -14,10 +17,8 @@ import torch
 from conftest import FAST, REGISTERS, SAMPLE_CORPUS, assert_same_training, change_config, epochs, finish, record, start
 from safetensors.torch import load_file
 from transformers import (
-    AutoModel,
-    BigBirdConfig,
-    CanineConfig,
-    CanineTokenizer,
+    BertConfig,
+    BertModel,
     DataCollatorWithPadding,
     Trainer,
     TrainerState,
@@ -27,8 +28,22 @@ from transformers import (
 
 import evaluate
 import finetune
-from utils import corpus_load, model, runs, training
+from utils import corpus_load, download_model, model, runs, training
 from utils.runs import RunError, run_paths
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """Return a model smaller still: what is tested here is the training, and most of its time are its checkpoints."""
+    source = download_model.find_checkpoint("./tests/sample-corpus")
+    folder = shutil.copytree(source, tmp_path_factory.mktemp("tiny") / "tiny")
+    (folder / "complete.json").unlink()
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    torch.manual_seed(0)
+    BertModel(BertConfig.from_pretrained(source, **sizes)).save_pretrained(folder)
+    change_config(folder, random_weights=True)
+    return folder
+
 
 # ---- batches ----
 
@@ -59,6 +74,13 @@ def test_the_last_batch_of_several_processes_is_filled_with_a_text_that_does_not
     assert sorted(order[:21]) == list(range(21)) and order[21:] == [21] * 3
 
 
+def test_the_filling_has_a_label_that_no_loss_counts(no_dropout, corpus):
+    _, dataset = loaded_and_texts(no_dropout, corpus)
+    *real, last = training.with_filling(dataset)
+    assert len(real) == 80 and last["labels"] == torch.nn.CrossEntropyLoss().ignore_index
+    assert last["input_ids"].tolist() == dataset[0]["input_ids"][:16].tolist()
+
+
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_parts_of_similar_length_hold_every_text_and_token_once(side):
     mask = torch.zeros(16, 64, dtype=torch.long)
@@ -85,20 +107,7 @@ def sample_rows(split):
     return list(zip(texts["register"], texts["text"], strict=True))
 
 
-def test_it_memorises_50_texts(root, write_corpus, tiny):
-    """The check that every text keeps its own label, from the file through the loss to the scores."""
-    registers = corpus_load.load_registers(SAMPLE_CORPUS)
-    corpus = write_corpus({"train/en": sample_rows("train")[:50]}, registers)
-    set_seed(42)  # the head's first weights
-    loaded = model.load(tiny, list(registers), 128, "fp32", learns=True)
-    texts = corpus_load.read_texts(corpus, "train", "en", registers)
-    fifty = corpus_load.to_dataset(texts, loaded.tokenizer, 128, list(registers))
-    options = ["--learning-rate=2e-3", "--batch-size=8", "--num-epochs=40", f"--corpus-path={corpus}"]
-    args, run = finetune.parse_args(["--model-name=tiny", "--train-langs=en", *options])
-    training.train(run, loaded, fifty, fifty, args, resume_from=None)
-    assert len(fifty) == 50 and max(entry["validation"]["macro_f1"] for entry in epochs(run)) == 1.0
-
-
+@pytest.mark.slow
 def test_shuffled_labels_give_chance(root, write_corpus, tiny):
     registers, rows = corpus_load.load_registers(SAMPLE_CORPUS), sample_rows("train")
     labels = [register for register, _ in rows]
@@ -204,6 +213,7 @@ def by_two(project, corpus, *options):
     return finish(start(project, *torchrun, "--model-name=t", "--train-langs=en", *options, corpus=corpus))
 
 
+@pytest.mark.slow
 def test_two_processes_train_like_one(project, no_dropout, corpus, monkeypatch):
     change_config(no_dropout, random_weights=None)  # as of a pretrained one, only the upper half is trained
     common = [f"--checkpoint={no_dropout}", "--num-epochs=2", *FAST]
@@ -211,23 +221,28 @@ def test_two_processes_train_like_one(project, no_dropout, corpus, monkeypatch):
     one = ["finetune.py", "--model-name=t", "--train-langs=en", "--subfolder=one", "--batch-size=26"]
     finish(start(project, *one, *common, corpus=corpus))
     out = by_two(project, corpus, *common, "--subfolder=two", "--batch-size=13")
-    assert out.count("trained already") == 0 and out.count("next: python evaluate.py") == 1
+    assert out.count("python evaluate.py") == 1  # one of the two says what is next
     monkeypatch.setattr(runs, "ROOT", project)
     assert_same_training(run_paths("t", ["en"], "one"), run_paths("t", ["en"], "two"))
 
 
-@pytest.mark.parametrize("kind", ["CANINE", "BigBird"])
-def test_two_processes_train_a_model_that_has_weights_no_text_moves(project, tiny, corpus, tmp_path, kind):
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
-    canine = CanineConfig(**sizes, num_hash_buckets=64, max_position_embeddings=2048)
-    big_bird = BigBirdConfig(**sizes, vocab_size=4000, pad_token_id=0)
-    folder = shutil.copytree(tiny, tmp_path / "checkpoint", ignore=shutil.ignore_patterns("complete.json"))
-    AutoModel.from_config(canine if kind == "CANINE" else big_bird).save_pretrained(folder)
-    if kind == "CANINE":
-        (folder / "tokenizer.json").unlink()
-        CanineTokenizer().save_pretrained(folder)
-    by_two(project, corpus, f"--checkpoint={folder}", "--num-epochs=1", *FAST)
-    assert (project / "outputs" / "t-en" / "run.json").is_file()
+def test_a_training_that_a_signal_ends_within_an_epoch_goes_on_as_if_nothing_had_been(train, monkeypatch):
+    undisturbed, step_end = train("--num-epochs=3", subfolder="undisturbed"), training.Recorder.on_step_end
+
+    def interrupted(self, args, state, control, **more):
+        if state.global_step == 7:  # the second of the second epoch
+            time.sleep(0.5)
+            os.kill(os.getpid(), signal.SIGTERM)
+        step_end(self, args, state, control, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Recorder, "on_step_end", interrupted)
+        run = train("--num-epochs=3", expect=128 + signal.SIGTERM)
+    *_, last = training.load_state(training.newest_checkpoint(run)).log_history
+    assert last["interrupted"]["learnt"][1] == 32
+    train("--num-epochs=3")
+    assert_same_training(run, undisturbed)
+    assert epochs(run)[1]["seconds"] > last["interrupted"]["seconds"] > 0.5
 
 
 # ---- loss, progress ----
@@ -239,9 +254,23 @@ def test_class_weights_are_inverse_to_counts_and_0_for_absent_registers():
     assert (weights * torch.tensor([3, 0, 1])).sum() / 4 == pytest.approx(1)  # mean over the texts
 
 
-def test_balanced_weighs_the_loss_and_chooses_the_epoch_by_it(train):
+def test_balanced_weighs_the_loss_and_chooses_the_epoch_by_it(train, corpus):
     plain, balanced = train("--num-epochs=1"), train("--num-epochs=1", "--balanced", subfolder="balanced")
     assert record(plain)["weights_sha256"] != record(balanced)["weights_sha256"]  # there are 34, 33 and 33 texts
+    # the loss recorded is the mean over the texts, weighted as in the training
+    options = {"validation_size": 0.2, "seed": 42, "all_texts": False}
+    parts = corpus_load.load_training_texts(corpus, ["en"], list(REGISTERS), **options)[:2]
+    tokenizer = model.load_tokenizer(balanced.models)
+    loaded = model.Classifier(model.load_classifier(balanced.models, list(REGISTERS)).eval(), tokenizer, "fp32")
+    learnt, validated = (corpus_load.to_dataset(part, tokenizer, 64, list(REGISTERS)) for part in parts)
+    gold = validated["labels"][:].numpy()
+    losses = -np.log(model.predict(loaded, validated, 16 * 64, "texts")[np.arange(len(gold)), gold])
+    of_registers = 80 / 3 / np.bincount(learnt["labels"][:].numpy())
+    expected = np.average(losses, weights=of_registers[gold])
+    assert record(balanced)["validation"]["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_validation_metrics_by_hand():
     of_registers = torch.tensor([0.5, 3.0, 1.0])
     logits, gold = np.array([[2.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0]], dtype=np.float32), np.array([0, 1, 2, 1])
     losses = -np.log(np.exp(logits)[range(4), gold] / np.exp(logits).sum(axis=1))
@@ -253,16 +282,14 @@ def test_balanced_weighs_the_loss_and_chooses_the_epoch_by_it(train):
 
 def test_progress_is_told_and_a_busy_machine_with_it(train, monkeypatch, caplog):
     caplog.set_level("INFO")
-    train("--num-epochs=1")
-    assert "texts shown" not in caplog.text  # within its first minute
     monkeypatch.setattr(training, "LOG_SECONDS", 0)
     for busy in (0, 100):
         caplog.clear()
         monkeypatch.setattr(training, "BUSY", busy)
         train("--num-epochs=2", subfolder=f"busy-{busy}")
-        told = [line.getMessage() for line in caplog.records if "texts shown" in line.getMessage()]
+        told = [line.getMessage() for line in caplog.records if re.match(r"\d+ .*\b160\b", line.getMessage())]
         assert [int(line.split()[0]) for line in told] == [16, 32, 48, 64, 80, 96, 112, 128, 144, 160]
-        assert all("of at most 160 texts" in line and ("busy" in line) == bool(busy) for line in told)
+        assert all(("%" in line) == bool(busy) for line in told)
 
 
 # ---- checkpoints ----
@@ -288,10 +315,20 @@ def test_a_checkpoint_that_cannot_be_read_just_now_is_not_removed(checkpoints, m
     def fails(path):
         raise OSError(number, os.strerror(number), str(path))
 
-    with monkeypatch.context() as patch, pytest.raises(RunError, match="checkpoint-110: can't be read just now"):
+    with monkeypatch.context() as patch, pytest.raises(RunError, match="checkpoint-110"):
         patch.setattr(runs, "sha256_of", fails)
         training.last_checkpoint(checkpoints)
     assert training.last_checkpoint(checkpoints) == checkpoints.checkpoints / "checkpoint-110"
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_counts(checkpoints, monkeypatch):
+    folder, flushed = checkpoints.checkpoints / "checkpoint-90", []
+    (folder / "hashes.json").unlink()
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: flushed.append(os.fstat(file).st_ino) or fsync(file))
+    monkeypatch.setattr(runs, "write_json", lambda path, hashes: flushed.append(path.name))
+    training.complete(folder)
+    assert set(flushed[:-1]) == {path.stat().st_ino for path in folder.iterdir()} and flushed[-1] == "hashes.json"
 
 
 def test_without_its_best_checkpoint_none_counts(checkpoints):
@@ -310,13 +347,13 @@ def test_it_goes_on_with_the_same_texts_and_on_a_device_that_has_the_precision(c
     }  # fmt: skip
     runs.write_json(checkpoints.checkpoints / "started.json", started)
     monkeypatch.setattr(training, "native_precisions", lambda: {"fp32"})
-    with pytest.raises(RunError, match="a card has no instructions; SBATCH_CONSTRAINT"):
+    with pytest.raises(RunError, match="a card .*SBATCH_CONSTRAINT"):
         training.to_resume(checkpoints, "a", "auto")
     assert training.to_resume(checkpoints, "a", "bf16").name == "checkpoint-110"  # it was asked for
     monkeypatch.setattr(training, "native_precisions", lambda: {"fp32", "bf16"})
     assert training.to_resume(checkpoints, "a", "auto").name == "checkpoint-110"
     assert runs.read_started(checkpoints)["devices"] == ["CPU", "a card"]
-    with pytest.raises(RunError, match="training texts was a, is now b"):
+    with pytest.raises(RunError, match="training texts"):
         training.to_resume(checkpoints, "b", "auto")
     shutil.rmtree(checkpoints.checkpoints)
     assert training.to_resume(checkpoints, "b", "auto") is None
@@ -340,10 +377,19 @@ def test_a_loss_that_is_no_number_ends_the_training_in_one_line(train, corpus, w
     one = {"training": train_texts, "validation": validation}[split]["text"].iloc[0]
     path = corpus / "corpus" / "train" / "en.tsv"
     path.write_text(path.read_text().replace(f"{one}\n", f"{one} zebra\n"))
-    with pytest.raises(RunError, match=f"{split} loss is nan; .*lower --learning-rate"):
+    with pytest.raises(RunError, match=f"{split} .*--learning-rate"):
         train("--num-epochs=2", f"--checkpoint={with_nan}")
     run = run_paths("tiny", ["en"])
     assert not list(run.checkpoints.glob("checkpoint-*")) and not (run.outputs / "train.json").exists()
+
+
+def test_the_loss_is_looked_at_long_before_an_epoch_ends(train, corpus, with_nan, monkeypatch):
+    path = corpus / "corpus" / "train" / "en.tsv"
+    path.write_text(path.read_text().replace("\n", " zebra\n"))
+    monkeypatch.setattr(training, "CHECKED", 2)
+    monkeypatch.setattr(training.Recorder, "learnt_by_all", lambda *_: pytest.fail("the epoch is over"))
+    with pytest.raises(RunError, match="--learning-rate"):
+        train("--num-epochs=1", f"--checkpoint={with_nan}")
 
 
 def test_a_language_with_probabilities_that_are_no_numbers_is_not_written(train, corpus, with_nan, caplog):
@@ -352,5 +398,5 @@ def test_a_language_with_probabilities_that_are_no_numbers_is_not_written(train,
     run = train("--num-epochs=1", f"--checkpoint={with_nan}")
     names = ["--model-name=tiny", "--train-langs=en", f"--corpus-path={corpus}"]
     assert evaluate.main([*names, "--precision=fp32", "--threads=1", "--eval-lang", "fr", "en"]) == 1
-    assert "fr not evaluated: the probabilities of 1 of 31 texts are no finite numbers in fp32" in caplog.text
+    assert "fr" in caplog.text and "1 of 31" in caplog.text
     assert {path.stem for kind in ("eval", "predictions") for path in (run.outputs / kind).iterdir()} == {"en"}

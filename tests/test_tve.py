@@ -59,29 +59,6 @@ def test_texts_are_apart_and_within_the_figure(options, lang):
         check_legible(figure)
 
 
-@pytest.mark.parametrize("seeds", [1, 3])
-def test_ten_languages_have_the_width_of_a_readme_one_metric_above_the_other(seeds):
-    text = ("82.6 ±2.3", "70.6–90.4") if seeds > 1 else ("82.6", "70.6–90.4")
-    langs = [f"l{i}" for i in range(10)]
-    (figure,) = tve.draw_matrices(both_metrics(langs=langs, seeds=seeds, text=text), "en")
-    assert 8 < figure.get_size_inches()[0] < 10.5
-    first, second = (ax.get_position() for ax in figure.axes)
-    assert first.x0 == second.x0 and first.y0 > second.y1
-    titles = [ax.get_title() for ax in figure.axes]
-    assert titles[1] == "xlmr, accuracy (micro-F1)" + " (3 seeds)" * (seeds > 1)
-    assert not any("seeds" in text.get_text() for ax in figure.axes for text in ax.texts)
-
-
-def test_few_languages_have_their_metrics_beside_each_other_and_notes_below_each():
-    (figure,) = tve.draw_matrices(both_metrics(), "en")
-    first, second = (ax.get_position() for ax in figure.axes)
-    assert first.y0 == second.y0 and first.x1 < second.x0
-    notes = figure.axes[0].get_xlabel().replace("\n", " ")
-    assert "en LY (5)" in notes and notes.endswith("zero-shot mean of fi fr")
-    assert "LY" not in figure.axes[1].get_xlabel()
-    assert "score × 100" in figure.texts[1].get_text()
-
-
 def test_the_best_is_bold_those_not_told_apart_are_underlined_and_a_training_language_is_outlined():
     cells = [
         make_cell("en", "en", best="best", own=True, text=("90.1",)),
@@ -102,37 +79,6 @@ def test_the_best_is_bold_those_not_told_apart_are_underlined_and_a_training_lan
     (start, y), (end, _) = ax.transData.transform(line.get_segments()[0])
     assert start == pytest.approx(score.x0, abs=3) and end < (score.x0 + score.x1) / 2  # the score alone
     assert score.y0 - 3 < y < score.y0 + score.height / 3
-
-
-def test_baseline_and_means_are_apart_and_too_few_texts_are_grey():
-    cells = [make_cell("en", "en"), make_cell("en", "fi", score=np.nan, text=("too few texts",))]
-    cells += [make_cell(BASELINE, lang, "baseline", 0.1, ("10.0",)) for lang in ("en", "fi")]
-    cells += [make_cell("en", MEAN, "mean", 0.4, ("40.0",))]
-    matrix = make_matrix(["en", "sv"], ["en", "fi"])._replace(cells=pd.DataFrame(cells), zero_shot=["fi"])
-    (figure,) = tve.draw_matrices([matrix], "en")
-    (ax,) = figure.axes
-    scores, baseline, means = ax.collections
-    scores.update_scalarmappable()
-    colours = scores.get_facecolors()
-    assert colours[0] == pytest.approx(scores.get_cmap()(0.5 / tve.SCALE_TOP))
-    assert colours[1] == pytest.approx([0.93] * 3 + [1])
-    assert np.ma.getmaskarray(scores.get_array())[1].all()  # sv was not evaluated
-    assert baseline.get_array().shape == (1, 2) and means.get_array().shape == (2, 1)
-    assert list(ax.get_xticks()) == [0.5, 1.5, 2.5 + tve.GAP] and list(ax.get_yticks()) == [0.5, 1.5, 2.5 + tve.GAP]
-    assert [text.get_text() for text in ax.get_yticklabels()][-1].replace("\n", " ") == "most frequent register"
-
-
-def test_many_models_are_split_into_pages_of_whole_models():
-    matrices = [matrix for i in range(5) for matrix in both_metrics(rows=[f"l{j}" for j in range(25)], model=f"m{i}")]
-    matrices = [
-        matrix._replace(columns=["en"] * 1, cells=matrix.cells[matrix.cells["column"] == "en"]) for matrix in matrices
-    ]
-    matrices = [matrix._replace(zero_shot=[], name=f"{matrix.name}{'x' * 60}") for matrix in matrices]
-    pages = list(tve.draw_matrices(matrices, "en"))
-    assert len(pages) > 1 and sum(len(figure.axes) for figure in pages) == 10
-    for figure in pages:
-        assert len(figure.axes) % 2 == 0 and (figure.get_size_inches() < tve.PAGE + 2).all()
-        assert "score × 100" in figure.texts[1].get_text()
 
 
 def test_a_matrix_larger_than_a_page_is_drawn_in_parts_that_lack_and_repeat_nothing():

@@ -4,7 +4,6 @@ import itertools
 
 import numpy as np
 import pytest
-import simulate_coverage
 from scipy import special, stats
 from sklearn.metrics import precision_recall_fscore_support
 from statsmodels.stats.contingency_tables import mcnemar
@@ -29,11 +28,6 @@ def trainings(n_texts: int, accuracies: list[float], seed: int = 0) -> tuple[np.
     return gold, np.array(answers)
 
 
-def compare_two(n_texts: int, a: float, b: float, metric: str, seed: int = 0) -> dict[str, float]:
-    gold, answers = trainings(n_texts, [a, b], seed)
-    return uncertainty.compare(gold, answers[:1], answers[1:], 4, metric)
-
-
 # ---- scores and their slopes ----
 
 
@@ -49,19 +43,6 @@ def test_scores_are_scikit_learns(metric):
         assert score[0] == pytest.approx(metrics.all_metrics(metrics.count_confusions(gold, answers[0], 5))[metric])
 
 
-@pytest.mark.parametrize("metric", metrics.METRICS)
-def test_slopes_are_those_of_one_text_in_a_million(metric):
-    counts = CONFUSION[None].astype(float)
-    chosen = uncertainty.averaged(counts.sum(axis=2), metric)
-    score, slopes = uncertainty.score_and_slopes(counts, chosen, metric)
-    for cell in itertools.product(range(3), repeat=2):
-        more = counts.copy()
-        more[0, *cell] += 1e-6
-        step = (uncertainty.score_and_slopes(more, chosen, metric)[0] - score) / 1e-6
-        assert step[0] == pytest.approx(slopes[0, *cell], abs=1e-7)
-    assert (counts * slopes).sum() == pytest.approx(0, abs=1e-12)
-
-
 # ---- intervals of one score ----
 
 
@@ -72,21 +53,128 @@ def test_wilson_is_statsmodels():
     assert np.isnan(uncertainty.wilson(np.array([0]), np.array([0]))).all()
 
 
-def test_intervals_of_accuracy_and_of_each_register_are_wilsons():
-    assert intervals(CONFUSION)["micro_f1"] == pytest.approx(uncertainty.wilson(np.array(86), np.array(110)))
-    each = uncertainty.register_intervals(CONFUSION)
-    assert each["recall"][0][2] == pytest.approx(proportion_confint(16, 20, method="wilson")[0])
-    assert each["precision"][1][0] == pytest.approx(proportion_confint(40, 46, method="wilson")[1])
-    f1 = metrics.register_scores(CONFUSION)["f1"]
-    assert (each["f1"][0] < f1).all() and (f1 < each["f1"][1]).all()
+# ---- the method of the module's docstring, written out in loops and numerical derivatives ----
 
 
-def test_the_delta_method_by_hand():
-    # two gold registers of 100 texts, 80 and 60 right: recall .7, its variance (.8 x .2 + .6 x .4) / 100 / 4; on the
-    # logit scale half the interval is t x error / (.7 x .3), with t of about 199 degrees of freedom
-    half = stats.t.ppf(0.975, 199) * np.sqrt(0.4 / 400) / 0.21
-    expected = [1 / (1 + np.exp(-(np.log(0.7 / 0.3) + sign * half))) for sign in (-1, 1)]
-    assert intervals(np.array([[80, 20], [40, 60]]))["recall"] == pytest.approx(expected, abs=0.002)
+def score_of(counts, metric, chosen):
+    each = []
+    for r in np.flatnonzero(chosen):
+        right, gold, predicted = counts[r, r], counts[r].sum(), counts[:, r].sum()
+        whole = {"recall": gold, "precision": predicted}.get(metric, (gold + predicted) / 2)
+        each.append(right / whole if whole else 0.0)
+    return np.trace(counts) / counts.sum() if metric == "micro_f1" else np.mean(each)
+
+
+def spread_of(counts, metric, chosen):
+    """Return the score, with half a text and with a text more in each register, its variance, degrees of freedom."""
+    n, k, gold, predicted = counts.sum(), len(counts), counts.sum(axis=1), counts.sum(axis=0)
+    slopes = np.zeros((k, k))
+    for cell in itertools.product(range(k), repeat=2):
+        step = np.zeros((k, k))
+        step[cell] = 1e-5
+        ends = (score_of(counts + sign * step, metric, chosen) for sign in (1, -1))
+        slopes[cell] = -np.subtract(*reversed([*ends])) / 2e-5
+
+    def more(texts):
+        added = [(np.eye(k)[g] + (predicted + 1 / k) / (n + 1)) / 2 for g in range(k)]
+        return np.array([gold[g] / (gold[g] + texts) * (counts[g] + texts * added[g]) for g in range(k)])
+
+    squares = (more(1) * slopes**2).sum(axis=1)
+    variance = squares.sum() - (more(1) * slopes).sum() ** 2 / n
+    freedom = variance**2 / sum(squares[g] ** 2 / (max(gold[g], 10) - 1) for g in range(k))
+    return *(score_of(c, metric, chosen) for c in (counts, more(0.5), more(1))), variance, max(freedom, 1)
+
+
+def ends_of(score, nearby, variance, freedom):
+    half = stats.t.ppf(0.975, freedom) * np.sqrt(variance) / (nearby * (1 - nearby))
+    centre = special.logit(score if 0 < score < 1 else nearby)
+    low, high = special.expit(centre - half), special.expit(centre + half)
+    return (low if score > 0 else 0.0), (high if score < 1 else 1.0)
+
+
+OTHERS = [
+    CONFUSION, np.array([[12, 3, 0], [2, 31, 5], [0, 4, 14]]), np.diag([30, 20, 12]),
+    np.array([[11, 2, 1], [9, 4, 1], [1, 0, 2]]), np.array([[40, 8, 2, 1], [5, 30, 5, 0], [1, 3, 16, 1], [0, 0, 0, 0]]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("metric", ["macro_f1_10", "macro_f1", "recall", "precision"])
+@pytest.mark.parametrize("counts", OTHERS, ids=range(5))
+def test_an_interval_is_that_of_the_method_written_out(counts, metric):
+    gold = counts.sum(axis=1)
+    score, nearby, far, *of_texts = spread_of(
+        counts.astype(float), metric, gold >= 10 if metric == "macro_f1_10" else gold > 0
+    )
+    low, high = ends_of(score, nearby if score < 1 else far, *of_texts)
+    if metric == "precision" and min(*gold[gold > 0], *counts.sum(axis=0)[gold > 0]) < 10:
+        low = high = np.nan
+    assert intervals(counts)[metric] == pytest.approx((low, high), abs=1e-6, nan_ok=True)
+    f1, recall, precision = (uncertainty.register_intervals(counts)[name] for name in ("f1", "recall", "precision"))
+    for found, total in ((recall, gold), (precision, counts.sum(axis=0))):
+        expected = proportion_confint(np.diag(counts)[total > 0], total[total > 0], method="wilson")
+        assert np.allclose(np.array(found)[:, total > 0], expected, atol=1e-12)
+    assert np.isnan(f1)[:, gold == 0].all() and np.isnan(recall)[:, gold == 0].all()
+    for r in np.flatnonzero(gold):
+        score, nearby, far, *of_texts = spread_of(counts.astype(float), "f1", np.eye(len(counts))[r])
+        assert (f1[0][r], f1[1][r]) == pytest.approx(ends_of(score, nearby if score < 1 else far, *of_texts), abs=1e-6)
+
+
+@pytest.mark.parametrize("metric", ["macro_f1", "micro_f1"])
+@pytest.mark.parametrize("n_files", [1, 2])
+@pytest.mark.parametrize("accuracies", [(0.7,), (0.7, 0.7, 0.7), (0.6, 0.7, 0.85, 0.7)])
+def test_the_interval_of_a_mean_is_that_of_the_method_written_out(metric, n_files, accuracies):
+    n, files, of_mean, shared, unsure, scores, nearby = len(accuracies), [], 0.0, 0.0, 0.0, [], []
+    for seed in range(n_files):
+        gold, answers = trainings(150, list(accuracies), seed)
+        counts = np.array([metrics.count_confusions(gold, one, 4) for one in answers])
+        files.append((counts, gold, answers))
+        spreads = [spread_of(one.astype(float), metric, np.ones(4, dtype=bool)) for one in counts]
+        scores.append([one[0] for one in spreads])
+        nearby.append([one[1] for one in spreads])
+        # what each training errs alone is averaged away
+        influence = uncertainty.influences(gold, answers, 4, metric)[1]
+        alone = sum(np.var(influence[:, text], ddof=1) for text in range(150)) if n > 1 else 0.0
+        variance = np.mean([one[3] for one in spreads])
+        of_mean += max(variance - alone * (n - 1) / n, 0) / n_files**2
+        shared += max(variance - alone, 0) / n_files**2
+        unsure += (max(variance - alone * (n - 1) / n, 0) / n_files**2) ** 2 / np.mean([one[4] for one in spreads])
+    means = np.mean(scores, axis=0)
+    between = np.var(means, ddof=1) / n if n > 1 else 0.0
+    variance = max(of_mean, shared + between)
+    freedom = max(variance**2 / (unsure + (between**2 / (n - 1) if n > 1 else 0)), 1)
+    expected = ends_of(means.mean(), np.mean(nearby), variance, freedom)
+    assert uncertainty.interval_of_mean(files, metric) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("metric", ["macro_f1", "micro_f1"])
+@pytest.mark.parametrize("sizes", [(1, 1), (3, 1), (3, 2), (3, 4)])
+def test_a_comparison_is_that_of_the_method_written_out(metric, sizes):
+    n, (n_a, n_b) = 120, sizes
+    gold, answers = trainings(n, [0.75, 0.5, 0.9, 0.7, 0.45, 0.7, 0.6])
+    a, b = answers[:n_a], answers[-n_b:]
+    found = uncertainty.compare(gold, a, b, 4, metric)
+    (scores_a, of_a), (scores_b, of_b) = (uncertainty.influences(gold, one, 4, metric) for one in (a, b))
+    difference = scores_a.mean() - scores_b.mean()
+    moved = of_a.mean(axis=0) - of_b.mean(axis=0)
+    variance, unsure = sum(moved**2), sum(moved**4) if n_a != n_b else 0.0
+    if min(sizes) > 1:
+        between = [np.var(one, ddof=1) / len(one) for one in (scores_a, scores_b)]
+        alone = sum(np.var(one, axis=0, ddof=1).sum() / len(one) for one in (of_a, of_b))
+        excess = max(sum(between) - alone, 0)
+        variance += excess
+        welch = between[0] ** 2 / (n_a - 1) + between[1] ** 2 / (n_b - 1)
+        unsure += welch * (excess / sum(between) if min(sizes) > 2 else 1)
+    reference = stats.t(max(variance**2 / unsure, 1)) if unsure else stats.norm
+    if (metric, sizes) == ("micro_f1", (1, 1)):
+        return  # McNemar's and Tango's, below
+    assert found["difference"] == pytest.approx(difference)
+    # p, and the interval's ends as the differences of which the same test has p = 0.05
+    assert found["p"] == pytest.approx(
+        2 * reference.sf(abs(difference) / np.sqrt(variance + difference**2 / n)), rel=1e-6
+    )
+    for end in (found["low"], found["high"]):
+        gap = abs(difference - end)
+        assert 2 * reference.sf(gap / np.sqrt(variance + gap**2 / n)) == pytest.approx(0.05, rel=1e-6)
 
 
 def test_an_interval_holds_its_score_and_is_never_a_point():
@@ -112,28 +200,13 @@ def test_all_right_and_all_wrong():
         assert wrong[metric][0] == pytest.approx(0, abs=1e-12) and 0.01 < wrong[metric][1] < 0.4
 
 
-def test_what_cannot_be_measured_has_no_interval():
+def test_what_cannot_be_measured_has_no_interval_and_no_score_is_above_1():
+    for k in range(2, 60):  # where tenths are summed, they may be rounded to more
+        counts = 12 * np.eye(k)[None]
+        assert uncertainty.score_and_slopes(counts, np.ones((1, k), dtype=bool), "macro_f1")[0] <= 1
     assert np.isnan(list(intervals(np.zeros((3, 3), dtype=int)).values())).all()
     assert np.isnan(intervals(np.array([[30, 2], [15, 5]]))["precision"]).all()
     assert np.isnan(intervals(np.array([[30, 2], [3, 5]]))["macro_f1_10"]).all()
-
-
-POPULATIONS = {name: (shares, model) for name, shares, model in simulate_coverage.populations()}
-
-
-@pytest.mark.parametrize("n", [60, 300, 3000])
-@pytest.mark.parametrize(
-    "name", ["7 uneven, usual, any", "8 uneven, rare badly, neighbours", "two large, recalls .9 and .3"]
-)
-def test_intervals_hold_the_populations_score(name, n):
-    shares, model = POPULATIONS[name]
-    cells = shares[:, None] * model
-    counts = np.random.default_rng(n).multinomial(n, cells.ravel(), size=1000).reshape(-1, *cells.shape)
-    for metric in ("macro_f1_10", "micro_f1"):
-        chosen = uncertainty.averaged(counts.sum(axis=2), metric)
-        truth, _ = uncertainty.score_and_slopes(np.broadcast_to(cells, counts.shape), chosen, metric)
-        low, high = uncertainty.intervals(counts, metric)
-        assert 0.925 <= ((low <= truth) & (truth <= high)).mean() <= 0.98
 
 
 # ---- means over trainings and files ----
@@ -144,41 +217,6 @@ def test_mean_over_files_is_narrower_and_two_trainings_have_no_interval():
     widths = [np.diff(uncertainty.interval_of_mean([one] * n, "macro_f1_10"))[0] for n in (1, 4)]
     assert widths[1] == pytest.approx(widths[0] / 2, rel=0.05)
     assert np.isnan(uncertainty.interval_of_mean([(CONFUSION[None].repeat(2, 0), np.array([]), None)], "recall")).all()
-
-
-def test_mean_over_trainings_holds_texts_and_scatter():
-    def width(accuracies: list[float]) -> float:
-        gold, answers = trainings(600, accuracies)
-        counts = np.array([metrics.count_confusions(gold, one, 4) for one in answers])
-        return float(np.diff(uncertainty.interval_of_mean([(counts, gold, answers)], "macro_f1_10"))[0])
-
-    gold, answers = trainings(600, [0.7])
-    same = np.repeat(metrics.count_confusions(gold, answers[0], 4)[None], 3, axis=0)
-    of_same = np.diff(uncertainty.interval_of_mean([(same, gold, answers.repeat(3, axis=0))], "macro_f1_10"))[0]
-    # the same errors three times say no more than once; errors of their own cancel out; other trainings scatter
-    assert of_same == pytest.approx(width([0.7]), rel=0.05)
-    assert width([0.7] * 5) < 0.8 * of_same < 0.5 * width([0.5, 0.7, 0.9])
-
-
-@pytest.mark.parametrize(
-    ("name", "n", "concentration"),
-    [
-        ("7 uneven, usual, any", 300, np.inf),
-        ("7 uneven, near-perfect, any", 60, np.inf),
-        ("7 uneven, usual, any", 1000, 20),
-    ],
-)
-def test_mean_over_five_trainings_holds_the_mean_of_very_many(name, n, concentration):
-    shares, model = POPULATIONS[name]
-    rng, holds = np.random.default_rng(0), []
-    many = simulate_coverage.trainings_of(model, concentration, rng)
-    for _ in range(300):
-        gold = rng.choice(len(shares), n, p=shares)
-        answers = simulate_coverage.answers(many[rng.integers(len(many), size=5)], gold, 0.6, rng)
-        counts = np.array([metrics.count_confusions(gold, one, len(shares)) for one in answers])
-        low, high = uncertainty.interval_of_mean([(counts, gold, answers)], "micro_f1")
-        holds.append(low <= simulate_coverage.true_score(shares, many, gold, "micro_f1") <= high)
-    assert 0.91 <= np.mean(holds) <= 0.99
 
 
 # ---- comparisons: what is promised ----
@@ -197,6 +235,19 @@ def test_tango_is_as_published():
     # Newcombe 1998 (Stat. Med. 17:2635-2650), table II, by Tango's method; Fagerland, Lydersen and Laake 2014
     assert uncertainty.tango(12, 2, 50) == pytest.approx((0.0611, 0.3447), abs=5e-5)
     assert uncertainty.tango(1, 7, 21) == pytest.approx((-0.517, -0.026), abs=5e-4)
+
+
+@pytest.mark.parametrize(("a", "b", "n"), [(5, 0, 12), (0, 1, 3), (1, 7, 21), (3, 3, 9), (2, 0, 2), (4, 1, 5)])
+def test_the_ends_of_tangos_interval_are_where_its_score_test_has_p_005(a, b, n):
+    for end in uncertainty.tango(a, b, n):
+        # the share of texts that b alone gets right that is most likely, if the true difference is the end
+        shares = np.linspace(max(0, -end), (1 - end) / 2, 2_000_003)[1:-1]
+        likely = (
+            special.xlogy(a, shares + end) + special.xlogy(b, shares) + special.xlogy(n - a - b, 1 - 2 * shares - end)
+        )
+        variance = n * (2 * shares[likely.argmax()] + end - end**2)
+        if abs(end) < 1:
+            assert abs(a - b - n * end) / np.sqrt(variance) == pytest.approx(stats.norm.ppf(0.975), rel=1e-3)
 
 
 @pytest.mark.parametrize("metric", metrics.METRICS)
@@ -222,20 +273,6 @@ def test_exchanging_models_changes_signs_and_the_order_of_texts_nothing(metric, 
     assert uncertainty.compare(gold[::-1], a[:, ::-1], b[:, ::-1], 4, metric) == pytest.approx(one, abs=1e-9)
 
 
-@pytest.mark.parametrize("metric", ["macro_f1_10", "micro_f1"])
-@pytest.mark.parametrize("sizes", [(1, 1), (3, 1), (3, 3)])
-def test_p_goes_with_the_interval(metric, sizes):
-    for seed in range(30):
-        gold, answers = trainings(80, [0.8] * sizes[0] + [0.65] * sizes[1], seed)
-        found = uncertainty.compare(gold, answers[: sizes[0]], answers[sizes[0] :], 4, metric)
-        assert (found["p"] < 0.05) != (found["low"] <= 0 <= found["high"])
-        assert found["low"] < found["difference"] < found["high"]
-    gold = np.repeat([0, 1], 30)
-    four = np.where(np.arange(60) < 4, 1 - gold, gold)
-    found = uncertainty.compare(gold, gold[None], four[None], 2, "micro_f1")
-    assert found["p"] == pytest.approx(0.0625) and found["low"] <= 0
-
-
 def test_the_same_answers_to_all_texts():
     gold, answers = trainings(200, [0.7, 0.7])
     for metric in ("macro_f1_10", "micro_f1"):
@@ -254,11 +291,10 @@ def test_p_is_never_0():
             assert 0 < found["p"] < 1e-100
 
 
-def test_three_constant_answers_against_three_others_are_not_certain():
-    # 30 and 33 texts of the registers that one and the other model always answer
-    gold = np.repeat([0, 1, 2], [30, 33, 12])
-    found = uncertainty.compare(gold, np.zeros((3, 75), dtype=int), np.ones((3, 75), dtype=int), 3, "micro_f1")
-    assert found["p"] > 0.5 and found["low"] < -0.1 and found["high"] > 0.1
+def test_where_no_text_could_move_a_score_one_more_counts():
+    gold, n = np.arange(100) % 2, 100
+    found = uncertainty.compare(gold, gold[None], 1 - gold[None], 2, "macro_f1")
+    assert found["p"] == pytest.approx(2 * stats.norm.sf(1 / np.sqrt(1 / n**2 + 1 / n)), rel=1e-9)
 
 
 def test_too_few_texts_have_no_comparison():
@@ -269,44 +305,6 @@ def test_too_few_texts_have_no_comparison():
 
 
 # ---- comparisons: simulated ----
-
-
-def called_different(
-    name: str, n: int, metric: str, n_a: int, n_b: int, concentration: float = np.inf
-) -> tuple[float, float]:
-    """Return how often models of simulate_coverage are called different, and how often the interval holds the truth."""
-    _, shares, pair, alike = next(one for one in simulate_coverage.pairs() if one[0] == name)
-    rng = np.random.default_rng(0)
-    many = [simulate_coverage.trainings_of(model, concentration, rng) for model in pair]
-    found = []
-    for _ in range(250):
-        gold = rng.choice(len(shares), n, p=shares)
-        models = [of[rng.integers(len(of), size=k)] for of, k in zip(many, (n_a, n_b), strict=True)]
-        answers = simulate_coverage.answers(np.concatenate(models), gold, alike, rng)
-        one = uncertainty.compare(gold, answers[:n_a], answers[n_a:], len(shares), metric)
-        truth = [simulate_coverage.true_score(shares, of, gold, metric) for of in many]
-        found.append((one["p"] < 0.05, one["low"] - 1e-9 <= truth[0] - truth[1] <= one["high"] + 1e-9))
-    called, holds = np.mean(found, axis=0)
-    return float(called), float(holds)
-
-
-@pytest.mark.parametrize(
-    ("name", "n", "metric", "n_a", "n_b"),
-    [
-        ("= recalls exchanged", 300, "macro_f1_10", 1, 1),
-        ("= recalls exchanged", 300, "micro_f1", 1, 1),
-        ("= 0% at random, else one or other", 60, "micro_f1", 3, 3),
-        ("= 5% at random, else one or other", 60, "micro_f1", 3, 3),
-        ("= 5% at random, else one or other", 300, "micro_f1", 3, 3),
-        ("= 30% at random, else one or other", 300, "micro_f1", 3, 1),
-        ("7 uneven = alike", 100, "macro_f1_10", 1, 1),
-        ("7 uneven = alike", 300, "macro_f1_10", 3, 3),
-        ("7 uneven = near-perfect", 60, "micro_f1", 3, 1),
-    ],
-)
-def test_equal_models_are_called_different_in_about_5_of_100_cases(name, n, metric, n_a, n_b):
-    called, holds = called_different(name, n, metric, n_a, n_b)
-    assert 0.012 <= called <= 0.092 and 0.908 <= holds <= 0.988
 
 
 def test_with_very_many_texts_trainings_are_compared_by_welchs_test():
@@ -321,17 +319,6 @@ def test_with_very_many_texts_trainings_are_compared_by_welchs_test():
     mean, half = scores[:3].mean(), stats.t.ppf(0.975, 2) * scores[:3].std(ddof=1) / np.sqrt(3)
     expected = special.expit(special.logit(mean) + np.array([-1, 1]) * half / (mean * (1 - mean)))
     assert uncertainty.interval_of_mean([(counts, gold, answers[:3])], "micro_f1") == pytest.approx(expected, abs=0.003)
-
-
-def test_trainings_that_scatter_are_not_called_different_for_it():
-    called, holds = called_different("7 uneven = alike", 1000, "micro_f1", 3, 3, concentration=100)
-    assert called <= 0.1 and holds >= 0.9
-
-
-@pytest.mark.parametrize(("n_a", "n_b"), [(1, 1), (3, 3), (3, 1)])
-def test_ten_points_are_found_with_300_texts(n_a, n_b):
-    called, holds = called_different("7 even better by 10 points", 300, "macro_f1_10", n_a, n_b)
-    assert called >= 0.9 and holds >= 0.915
 
 
 @pytest.mark.parametrize("p_values", [[0.01, 0.04, 0.03, 0.005], [0.04, 0.03], [0.5, 0.7, 0.9], [0.02, 0.02], [0.2]])

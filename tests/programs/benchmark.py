@@ -1,35 +1,26 @@
-"""Measure this project against the usual ways of doing the same, in turn, on the same texts, model, seed and threads.
+"""Measure this project against plain transformers, in turn, on the same texts, model, seed and threads.
 
     python tests/programs/benchmark.py train    --checkpoint DIR --corpus DIR --langs sv --texts 160
     python tests/programs/benchmark.py evaluate --checkpoint DIR --corpus DIR --langs sv fi fr --texts 50
-    python tests/programs/benchmark.py grid
-    python tests/programs/benchmark.py start
 
-train     ours      utils/training.py with all that finetune.py adds; validation and saving not counted
-          random    transformers.Trainer as its documentation shows it: random batches, each padded to its longest text
-          padded    the same, every text padded to --max-length
-evaluate  ours      evaluate.py, one process for all languages; start, loading and writing counted, in all three
-          predict   Trainer.predict, language by language, in one process
-          process   one process per language, which loads Python, model and corpus, and pads to --max-length
-grid      ours      submit_train_jobs.sh and submit_eval_jobs.sh, --local: a model per language, each evaluated on all
-          process   a process per training (as random), and one per model and language (as process)
-start     each script's --help, a finished run told, an evaluated language skipped, a training of one step
+train     ours     an epoch of utils/training.py as finetune.py trains; validation and saving not counted
+          trainer  of transformers.Trainer as its documentation shows it: random batches, padded to the longest text
+evaluate  ours     evaluate.py, one process for all languages; start, loading and writing counted, in both
+          trainer  Trainer.predict, language by language, in one process
 
 Each measurement is a process of its own, and the ways take turns, so that neither memory nor a busy machine favours
-one; --ways leaves some out. Without --checkpoint and --corpus: the tiny model and the sample corpus; they show the
-start-up, not the sums. --shape NAME takes the layers of one of SHAPES with random weights, and the tokenizer of
---checkpoint. Options after -- go to finetune.py's or evaluate.py's way of working; the others compute in float32.
+one. Without --checkpoint and --corpus: the tiny model and the sample corpus; they show the start-up, not the sums.
+--shape takes the layers of xlm-roberta-base with random weights, and the tokenizer of --checkpoint. Options after --
+go to finetune.py's or evaluate.py's way of working; Trainer computes in float32.
 
-Prints  per way median and range of seconds, texts per second, how many times the first way's seconds it takes, peak
-        memory, and the share of the machine's matrix-product peak, in the precision of the way, that real tokens took
-        (6 operations per weight of the encoder and token in training, as if all layers were trained, 2 in evaluation,
-        and attention; padding not counted); --json FILE keeps all, with the losses of each epoch
+Prints  per way median and range of seconds, texts per second, how many times ours it takes, and peak memory
 """
 
 import argparse
 import csv
 import itertools
 import json
+import logging
 import os
 import shutil
 import statistics
@@ -43,30 +34,86 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-import benchmark_ways
+from utils import corpus_load, download_model, runs
 
-from utils import download_model, runs
-
-WAYS = {
-    "train": ["ours", "random", "padded"],
-    "evaluate": ["ours", "predict", "process"],
-    "grid": ["ours", "process"],
-    "start": [],
-}
-SHAPES = {  # hidden size, layers, heads, size of the layers between
-    "xlm-roberta-base": (768, 12, 12, 3072),
-}
-SUBFOLDER = "benchmark"  # of outputs/ and models/: the runs that are evaluated; removed at the end
+SUBFOLDER = "benchmark"  # of outputs/ and models/: the run that is evaluated; removed at the end
 
 
-def timed(args: argparse.Namespace, *command: str | Path) -> tuple[float, str, int]:
-    """Run a command, Python's where it begins with a file of Python; return its seconds, output, and peak memory."""
+# ---- one measurement, in a process of its own ----
+
+
+def train_once(args: argparse.Namespace) -> dict[str, Any]:
+    """Train in one of the ways; return the seconds of an epoch and its number of texts."""
+    from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
+
+    import finetune
+    from utils import model, training
+
+    names = ["--model-name=x", "--train-langs=x", f"--checkpoint={args.checkpoint}", f"--batch-size={args.batch_size}"]
+    settings, _ = finetune.parse_args([*names, f"--max-length={args.max_length}", "--num-epochs=1", *args.rest])
+    registers = list(corpus_load.load_registers(args.corpus))
+    texts = corpus_load.read_texts(args.corpus, "train", args.langs[0], registers)
+    test = corpus_load.read_texts(args.corpus, "test", args.langs[0], registers)
+    set_seed(1)
+    model.use_device(args.threads)
+    classifier, tokenizer = model.load_classifier(args.checkpoint, registers), model.load_tokenizer(args.checkpoint)
+    dataset, validation = (
+        corpus_load.to_dataset(part, tokenizer, args.max_length, registers) for part in (texts, test[:8])
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        if args.way == "ours":
+            run = runs.Run("x", Path(folder) / "outputs", Path(folder) / "models")
+            model.freeze(classifier, settings.frozen_layers)
+            loaded = model.Classifier(classifier, tokenizer, model.choose_precision(settings.precision))
+            training.train(run, loaded, dataset, validation, settings, resume_from=None)
+            (epoch,) = json.loads((run.outputs / "train.json").read_text())
+            return {"texts": len(texts), "seconds": epoch["seconds"]}
+        arguments = TrainingArguments(
+            output_dir=folder, num_train_epochs=1, per_device_train_batch_size=args.batch_size, seed=1,
+            save_strategy="no", disable_tqdm=True, report_to=[],
+        )  # fmt: skip
+        reference = Trainer(
+            model=classifier, args=arguments, train_dataset=dataset.select_columns(["input_ids", "labels"]),
+            data_collator=DataCollatorWithPadding(tokenizer),
+        )  # fmt: skip
+        began = time.monotonic()
+        reference.train()
+        return {"texts": len(texts), "seconds": time.monotonic() - began}
+
+
+def predict_once(args: argparse.Namespace) -> dict[str, Any]:
+    """Evaluate --langs one after the other with Trainer.predict; return the number of texts."""
+    from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
+
+    from utils import model
+
+    registers = list(corpus_load.load_registers(args.corpus))
+    classifier, tokenizer = model.load_classifier(args.checkpoint, registers), model.load_tokenizer(args.checkpoint)
+    n_texts = 0
+    with tempfile.TemporaryDirectory() as folder:
+        predictor = Trainer(
+            model=classifier,
+            args=TrainingArguments(output_dir=folder, per_device_eval_batch_size=32, disable_tqdm=True, report_to=[]),
+            data_collator=DataCollatorWithPadding(tokenizer),
+        )
+        for lang in args.langs:
+            texts = corpus_load.read_texts(args.corpus, "test", lang, registers)
+            dataset = corpus_load.to_dataset(texts, tokenizer, args.max_length, registers)
+            predictor.predict(dataset.select_columns(["input_ids", "labels"]))
+            n_texts += len(texts)
+    return {"texts": n_texts}
+
+
+# ---- all measurements ----
+
+
+def timed(args: argparse.Namespace, *command: str) -> tuple[float, str, int]:
+    """Run a command of Python; return its seconds, output, and peak memory."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads), "HF_HUB_OFFLINE": "1"}
     environment["REGISTER_CORPUS"] = str(args.corpus)
-    interpreter = [sys.executable] if str(command[0]).endswith(".py") else ["bash"]
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         began = time.monotonic()
-        process = subprocess.Popen([*interpreter, *command], cwd=ROOT, env=environment, stdout=out, stderr=err)
+        process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment, stdout=out, stderr=err)
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.monotonic() - began
         out.seek(0), err.seek(0)
@@ -75,116 +122,40 @@ def timed(args: argparse.Namespace, *command: str | Path) -> tuple[float, str, i
         return seconds, out.read(), usage.ru_maxrss * 1024
 
 
-def measure(args: argparse.Namespace, way: str, langs: list[str]) -> dict[str, Any]:
-    """Measure a way in a new process. seconds: of the whole process, if it does not say itself."""
-    values = ("checkpoint", "corpus", "threads", "batch_size", "max_length", "num_epochs", "learning_rate")
+def measure(args: argparse.Namespace, way: str) -> dict[str, Any]:
+    """Measure a way in a new process; seconds: of the whole process, if it does not say itself."""
+    if (args.what, way) == ("evaluate", "ours"):
+        options = [f"--max-length={args.max_length}", "--overwrite", f"--threads={args.threads}", *args.rest]
+        seconds, _, memory = timed(args, "evaluate.py", *args.run, "--eval-lang", *args.langs, *options)
+        return {"seconds": seconds, "memory": memory}
+    values = ("checkpoint", "corpus", "threads", "batch_size", "max_length")
     options = [f"--{name.replace('_', '-')}={getattr(args, name)}" for name in values]
-    command = [__file__, args.what, f"--way={way}", *options, "--langs", *langs, "--", *args.rest]
-    seconds, answer, memory = timed(args, *command)
+    words = [__file__, args.what, f"--way={way}", *options, "--langs", *args.langs, "--", *args.rest]
+    seconds, answer, memory = timed(args, *words)
     return {"seconds": seconds, "memory": memory, **json.loads(answer.splitlines()[-1])}
 
 
-def measure_way(args: argparse.Namespace, way: str) -> dict[str, Any]:
-    """Measure a way once, in as many processes as it takes."""
-    if args.what == "grid":
-        return measure_grid(args, way)
-    if args.what == "evaluate" and way == "ours":
-        options = ["--eval-lang", *args.langs, "--overwrite", f"--threads={args.threads}", *args.rest]
-        seconds, _, memory = timed(args, "evaluate.py", *args.run, f"--max-length={args.max_length}", *options)
-        scores = json.loads(runs.run_paths("x", args.langs[:1], SUBFOLDER).scores(args.langs[0]).read_text())
-        return {"seconds": seconds, "memory": memory, "precision": scores["signature"]["precision_used"]}
-    if way == "process":
-        parts = [measure(args, way, [lang]) for lang in args.langs]
-        return {"seconds": sum(part["seconds"] for part in parts), "memory": max(part["memory"] for part in parts)}
-    return measure(args, way, args.langs)
-
-
-def measure_grid(args: argparse.Namespace, way: str) -> dict[str, Any]:
-    """Train a model per language and evaluate each on all languages."""
-    if way == "process":
-        began = time.monotonic()
-        parts = []
-        for lang in args.langs:
-            parts.append(measure(args, "random", [lang]))
-            parts += [measure(args, "process", [eval_lang]) for eval_lang in args.langs]
-        return {"seconds": time.monotonic() - began, "memory": max(part["memory"] for part in parts)}
-    remove_runs()
-    grid = ["--local", "--models", "tiny", "--subfolder", SUBFOLDER, "--langs", *args.langs]
-    training = [f"--num-epochs={args.num_epochs}", f"--batch-size={args.batch_size}", *args.rest]
-    trained = timed(args, "submit_train_jobs.sh", *grid, "--", f"--max-length={args.max_length}", *training)
-    evaluated = timed(args, "submit_eval_jobs.sh", *grid, "--", "--eval-lang", *args.langs)
-    return {"seconds": trained[0] + evaluated[0], "texts": 0, "flops": 0}
-
-
-def compare(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Measure all ways in turn, --repetitions times; return a row per way."""
+def compare(args: argparse.Namespace) -> None:
+    """Measure both ways in turn, --repetitions times, and print a row each."""
     if args.what == "evaluate":  # a run to evaluate, hardly trained: its scores do not matter here
         args.run = ["--model-name=x", f"--train-langs={args.langs[0]}", f"--subfolder={SUBFOLDER}"]
         options = [f"--checkpoint={args.checkpoint}", "--overwrite", "--num-epochs=1", "--max-length=8"]
         timed(args, "finetune.py", *args.run, *options)
         args.checkpoint = runs.run_paths("x", args.langs[:1], SUBFOLDER).models
-    found: dict[str, list[dict[str, Any]]] = {way: [] for way in args.ways}
-    peaks = []
-    for repetition in range(args.repetitions):
-        peaks.append(measure(args, "peak", args.langs))
+    found: dict[str, list[dict[str, Any]]] = {"ours": [], "trainer": []}
+    for _ in range(args.repetitions):
         for way in found:
-            found[way].append(measure_way(args, way))
-            print(f"{repetition + 1}/{args.repetitions} {way}: {found[way][-1]['seconds']:.1f} s", file=sys.stderr)
-    work = next(one for several in found.values() for one in several if "texts" in one)
-    rows = []
+            found[way].append(measure(args, way))
+    n_texts = found["trainer"][0]["texts"]
+    ours = statistics.median(one["seconds"] for one in found["ours"])
+    print(f"{n_texts} texts, {args.threads} threads\nway      seconds: median (range)  texts/s  x ours   memory")
     for way, several in found.items():
         seconds = [one["seconds"] for one in several]
-        precision = several[0].get("precision", "fp32")
-        shares = [work["flops"] / one / peak[precision] for one, peak in zip(seconds, peaks, strict=True)]
-        rows.append(
-            {
-                "way": way,
-                "precision": precision,
-                "seconds": seconds,
-                "texts_per_second": work["texts"] / statistics.median(seconds),
-                "ratio": statistics.median(seconds) / statistics.median(rows[0]["seconds"]) if rows else 1.0,
-                "share_of_peak": statistics.median(shares),
-                "memory": max((one["memory"] for one in several if "memory" in one), default=None),
-                "measurements": several,
-            }
-        )
-    middle = {precision: statistics.median(peak[precision] for peak in peaks) / 1e9 for precision in ("fp32", "bf16")}
-    shown = ", ".join(f"{precision} {value:.0f}" for precision, value in middle.items())
-    print(f"{work['texts']} texts, {args.threads} threads, peak in GFLOP/s: {shown}")
-    print("way      seconds: median (range)  texts/s  x ours  of peak       memory")
-    for row in rows:
-        low, middle_one, high = min(row["seconds"]), statistics.median(row["seconds"]), max(row["seconds"])
-        memory = f"{row['memory'] / 1e9:.2f} GB" if row["memory"] else "-"
+        middle, memory = statistics.median(seconds), max(one["memory"] for one in several)
         print(
-            f"{row['way']:8} {middle_one:14.2f} ({low:.2f}-{high:.2f}) {row['texts_per_second']:8.2f} "
-            f"{row['ratio']:7.2f} {row['share_of_peak']:8.0%} {row['precision']}  {memory}"
+            f"{way:8} {middle:14.2f} ({min(seconds):.2f}-{max(seconds):.2f}) {n_texts / middle:8.2f} "
+            f"{middle / ours:7.2f}  {memory / 1e9:.2f} GB"
         )
-    for one in found.get("ours", []):
-        if "validation_share" in one:
-            print(f"ours: validation took {one['validation_share']:.1%} of the training's time")
-    return rows
-
-
-def start(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Measure what a user waits for before anything is computed."""
-    run = ["--model-name=x", f"--train-langs={args.langs[0]}", f"--subfolder={SUBFOLDER}"]
-    one_step = ["finetune.py", *run, f"--checkpoint={args.checkpoint}", "--num-epochs=1", "--max-length=8"]
-    one_step += ["--batch-size=10000"]
-    evaluated = ["evaluate.py", *run, f"--eval-lang={args.langs[0]}"]
-    commands = {
-        **{f"{name} --help": [name, "--help"] for name in ("finetune.py", "evaluate.py", "post_eval.py")},
-        "a training of one step": [*one_step, "--overwrite"],
-        "a finished run": one_step,
-        "an evaluation": [*evaluated, "--overwrite"],
-        "an evaluated language": evaluated,
-    }
-    found: dict[str, list[float]] = {name: [] for name in commands}
-    for _ in range(args.repetitions):
-        for name, command in commands.items():
-            found[name].append(timed(args, *command)[0])
-    for name, seconds in found.items():
-        print(f"{name:24} {statistics.median(seconds):6.2f} s ({min(seconds):.2f}-{max(seconds):.2f})")
-    return [{"what": name, "seconds": seconds} for name, seconds in found.items()]
 
 
 def first_texts(corpus: Path, n_texts: int, folder: Path) -> Path:
@@ -196,71 +167,59 @@ def first_texts(corpus: Path, n_texts: int, folder: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         with open(source, encoding="utf-8", newline="") as file:
             rows = list(csv.reader(file, delimiter="\t"))
-        if target.parent.name == "train":
-            rows = itertools.cycle(rows)
+        again = itertools.cycle(rows) if target.parent.name == "train" else rows
         with open(target, "w", encoding="utf-8", newline="") as file:
-            csv.writer(file, delimiter="\t", lineterminator="\n").writerows(itertools.islice(rows, n_texts))
+            csv.writer(file, delimiter="\t", lineterminator="\n").writerows(itertools.islice(again, n_texts))
     return folder
 
 
-def random_model(shape: str, checkpoint: Path, folder: Path) -> Path:
-    """Make a checkpoint of this shape with random weights and the other checkpoint's tokenizer."""
+def random_model(checkpoint: Path, folder: Path) -> Path:
+    """Make a checkpoint with the layers of xlm-roberta-base, random weights and the other checkpoint's tokenizer."""
     import torch
     from transformers import AutoTokenizer, XLMRobertaConfig, XLMRobertaModel
 
-    hidden, layers, heads, between = SHAPES[shape]
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     config = XLMRobertaConfig(
-        vocab_size=len(tokenizer), hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads,
-        intermediate_size=between, max_position_embeddings=514, type_vocab_size=1, pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
+        vocab_size=len(tokenizer), max_position_embeddings=514, type_vocab_size=1, pad_token_id=tokenizer.pad_token_id
+    )
     torch.manual_seed(0)
     XLMRobertaModel(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
 
-def remove_runs() -> None:
-    for kind in ("outputs", "models"):
-        shutil.rmtree(ROOT / kind / SUBFOLDER, ignore_errors=True)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure this project against the usual ways of doing the same.")
-    parser.add_argument("what", choices=list(WAYS))
-    parser.add_argument("--ways", nargs="+", help="only these (default: all)")
+    parser = argparse.ArgumentParser(description="Measure this project against plain transformers.")
+    parser.add_argument("what", choices=["train", "evaluate"])
     parser.add_argument("--checkpoint", type=Path, help="a pretrained encoder (default: the tiny model)")
-    parser.add_argument("--shape", choices=list(SHAPES), help="a model of this shape with random weights instead")
+    parser.add_argument("--shape", action="store_true", help="of xlm-roberta-base, with random weights, instead")
     parser.add_argument("--corpus", type=Path, default=ROOT / "tests" / "sample-corpus", help="(default: the sample)")
     parser.add_argument("--langs", nargs="+", default=["sv"], help="the first one is trained on (default: sv)")
     parser.add_argument("--texts", type=int, help="so many of each file")
     parser.add_argument("--max-length", type=int, default=512, help="(default: 512)")
     parser.add_argument("--batch-size", type=int, default=16, help="in training (default: 16)")
-    parser.add_argument("--num-epochs", type=int, default=1, help="in training (default: 1)")
-    parser.add_argument("--learning-rate", type=float, default=5e-5, help="in training (default: 5e-5)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="(default: all cores)")
     parser.add_argument("--repetitions", type=int, default=5, help="(default: 5)")
-    parser.add_argument("--json", type=Path, help="keep all measurements in this file")
     parser.add_argument("--way", help=argparse.SUPPRESS)  # one measurement, in this process
     end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     args = parser.parse_args(sys.argv[1:end])
     args.rest = sys.argv[end + 1 :]
     if args.way:
-        return benchmark_ways.measure_here(args)
-    args.ways = args.ways or WAYS[args.what]
+        logging.disable()
+        print(json.dumps(train_once(args) if args.what == "train" else predict_once(args)))
+        return
     args.checkpoint = (args.checkpoint or download_model.find_checkpoint("./tests/sample-corpus")).absolute()
+    args.corpus = args.corpus.absolute()
     with tempfile.TemporaryDirectory() as folder:
-        args.corpus = args.corpus.absolute()
         if args.texts:
             args.corpus = first_texts(args.corpus, args.texts, Path(folder) / "corpus")
         if args.shape:
-            args.checkpoint = random_model(args.shape, args.checkpoint, Path(folder) / args.shape)
+            args.checkpoint = random_model(args.checkpoint, Path(folder) / "shape")
         try:
-            rows = start(args) if args.what == "start" else compare(args)
+            compare(args)
         finally:
-            remove_runs()
-    if args.json:
-        runs.write_json(args.json.absolute(), rows)
+            for kind in ("outputs", "models"):
+                shutil.rmtree(ROOT / kind / SUBFOLDER, ignore_errors=True)
 
 
 if __name__ == "__main__":

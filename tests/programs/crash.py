@@ -9,7 +9,7 @@ undisturbed run, times aside, with nothing else left in the folders; and what th
 Ctrl-C while Python is still importing, in the first second, is answered by Python itself, which prints a traceback
 then: these are counted apart.
 
-Prints  a table: per program and signal how many tries, results lost, tracebacks, wrong exit codes, files left behind
+Prints  per program and signal how many tries, results lost, tracebacks, wrong exit codes, files left behind
 Exit    0 no fault, 1 faults: each is told on stderr
 """
 
@@ -58,12 +58,8 @@ class Program(NamedTuple):
     command: list[str]
     results: list[str]
     moments: list[str]
-    prepare: Callable[[Path], None]
+    prepare: Callable[[Path], None] | None = None
     alone: bool = True
-
-
-def prepare_nothing(project: Path) -> None:
-    pass
 
 
 def prepare_evaluation(project: Path) -> None:
@@ -88,7 +84,7 @@ SAVING = ["models/c/*/checkpoints/checkpoint-*", "models/c/*/.*.tmp", "outputs/c
 PROGRAMS = {
     "finetune": Program(
         ["finetune.py", "--model-name=tiny", "--train-langs=en-fr", "--subfolder=c", *TRAINING],
-        ["models/c", "outputs/c"], SAVING, prepare_nothing,
+        ["models/c", "outputs/c"], SAVING,
     ),
     "evaluate": Program(
         ["evaluate.py", "--model-name=tiny", "--train-langs=sv", "--eval-lang", "fr", "ru", "sv"],
@@ -102,20 +98,16 @@ PROGRAMS = {
         ["outputs/grid/**/.*.tmp"], prepare_grid,
     ),
     "download_model": Program(
-        ["utils/download_model.py", "tiny"], [str(TINY)], [f"{TINY}/*", f"{TINY}/.complete.json*"], prepare_nothing,
+        ["utils/download_model.py", "tiny"], [str(TINY)], [f"{TINY}/*", f"{TINY}/.complete.json*"],
     ),
     ".venv": Program(
         ["bash", "-c", "set -euo pipefail; source utils/load_env.sh"], [".venv"], [".venv/bin", ".venv/lib/*/*/pip"],
         prepare_environment,
     ),
-    "run_train.sh": Program(
-        ["bash", "run_train.sh", "tiny", "fr", "--subfolder=c", *TRAINING], ["models/c", "outputs/c"], SAVING,
-        prepare_nothing,
-    ),
     "submit_train_jobs.sh": Program(
         ["bash", "submit_train_jobs.sh", "--local", "--models", "tiny", "--langs", "en", "sv", "--subfolder", "c",
          "--", *TRAINING],
-        ["models/c", "outputs/c"], SAVING, prepare_nothing, alone=False,
+        ["models/c", "outputs/c"], SAVING, alone=False,
     ),
 }  # fmt: skip
 
@@ -196,7 +188,8 @@ def newest_steps(project: Path) -> dict[str, float]:
 def crash(name: str, project: Path, rounds: int, rng: random.Random, counts: Counter) -> None:
     """End a program `rounds` times; count tries and faults by signal in counts, and tell each fault."""
     program = PROGRAMS[name]
-    program.prepare(project)
+    if program.prepare:
+        program.prepare(project)
     remove(project, program.results)
     everything = ["models", "outputs", ".venv"]
     before = snapshot(project, everything)
@@ -250,17 +243,6 @@ def crash(name: str, project: Path, rounds: int, rng: random.Random, counts: Cou
         remove(project, program.results)
 
 
-def table(counts: Counter) -> str:
-    """Return the counts as text: a line per program and signal, and their sums."""
-    columns = ("tries", *FAULTS, "python")
-    lines = [f"{'program':22}{'signal':9}" + "".join(f"{column:>11}" for column in columns)]
-    names = dict.fromkeys(name for name, _, _ in counts)
-    rows = {(name, number): [counts[name, number, c] for c in columns] for name in names for number in SIGNALS}
-    for (name, number), row in rows.items():
-        lines.append(f"{name:22}{signal.Signals(number).name:9}" + "".join(f"{value:11}" for value in row))
-    return "\n".join([*lines, f"{'all':31}" + "".join(f"{sum(c):11}" for c in zip(*rows.values(), strict=True))])
-
-
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Kill the programs at random moments, and run them again.")
     parser.add_argument("--rounds", type=int, default=80, help="ends of each program (default: %(default)s)")
@@ -273,7 +255,8 @@ def main(argv: list[str] | None = None) -> int:
         for name in args.only:
             project = copy_project(Path(folder) / name, tiny)
             crash(name, project, args.rounds, random.Random(f"{args.seed} {name}"), counts)
-    print(table(counts))
+    for (name, number, what), n in counts.items():
+        print(f"{name:20} {signal.Signals(number).name:8} {what:10} {n:5}")
     return 1 if any(counts[key] for key in counts if key[2] in FAULTS) else 0
 
 

@@ -4,7 +4,6 @@
     python tests/programs/simulate_coverage.py --trainings  the same of a mean over 1, 3 and 5 trainings: ten minutes
     python tests/programs/simulate_coverage.py --compare    two models: how often they are called different (p < 0.05),
                                                             and how often the interval holds: a quarter of an hour
-    python tests/programs/simulate_coverage.py --column     14 equally good trainings: is the best called better?
 
 A population is the shares of the gold registers and a classifier: for each gold register, the probabilities of the
 predicted ones. Each simulation draws a test set of n texts from it. The truth is the score of the population's own
@@ -207,34 +206,13 @@ def comparison_table(args: argparse.Namespace) -> None:
             print(f"{name:38} {n:5} {metric:12} {'  '.join(f'{what:14}' for what in line)}", flush=True)
 
 
-def column_table(args: argparse.Namespace) -> None:
-    """Print how often, of 14 equally good trainings, the best is called better than another one.
-
-    p times 13: as if the best had been named before looking; p times 91, the number of pairs: it was picked by looking.
-    """
-    print("better than any, p x 13;  p x 91;  better than a given one, p x 13")
-    for name, shares, pair, alike in pairs():
-        sizes = args.sizes or (100, 300, 1000) if "=" in name and args.only in name else ()
-        for n, metric in itertools.product(sizes, ("macro_f1_10", "micro_f1")):
-            rng, smallest = stream(args, f"{name} {n} {metric}"), []
-            for _ in range(args.simulations):
-                gold = rng.choice(len(shares), n, p=shares)
-                predicted = answers(np.array(pair * 7), gold, alike, rng)
-                score, _ = uncertainty.influences(gold, predicted, len(shares), metric)
-                best = predicted[[int(np.argmax(score))]]
-                p = [uncertainty.compare(gold, best, one[None], len(shares), metric)["p"] for one in predicted]
-                smallest.append((min(p) * 13, min(p) * 91, p[0] * 13))
-            rates = (np.array(smallest) < 0.05).mean(axis=0)
-            print(f"{name:38} {n:5} {metric:12} {'  '.join(marked(rate, (0, 0.05)) for rate in rates)}", flush=True)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--simulations", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sizes", type=int, nargs="+", help="numbers of texts")
     parser.add_argument("--only", default="", metavar="TEXT", help="populations with this in their name")
-    modes = {"--trainings": trainings_table, "--compare": comparison_table, "--column": column_table}
+    modes = {"--trainings": trainings_table, "--compare": comparison_table}
     for mode, table in modes.items():
         parser.add_argument(mode, action="store_const", const=table, default=coverage_table, dest="table")
     args = parser.parse_args()

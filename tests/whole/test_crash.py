@@ -7,6 +7,7 @@ import crash
 import pytest
 from conftest import copy_project
 
+pytestmark = pytest.mark.slow
 ROUNDS = {
     "finetune": 3, "evaluate": 2, "post_eval": 9, "download_model": 2, ".venv": 3, "submit_train_jobs.sh": 2,
 }  # fmt: skip  # run_train.sh becomes finetune.py, and submit_train_jobs.sh calls it

@@ -10,6 +10,7 @@ from conftest import ROOT
 from utils import model, runs, training
 from utils.runs import RunError
 
+pytestmark = pytest.mark.slow
 ROW = re.compile(r"^\| ([^|]+) \| ([^|]+ `[^|`]+/[^|`]+`[^|]*) \|$", re.MULTILINE)
 TABLE = {  # language -> what is told -> the architectures of which it is told
     lang: {told: names.split(encoders.BETWEEN) for told, names in ROW.findall((ROOT / name).read_text())}

@@ -41,24 +41,9 @@ def interrupt(project, run, command, number):
 
 def test_signals_save_and_the_same_command_goes_on(shared_project, undisturbed):
     run, command = run_of(shared_project, "signals", "tiny-en-fr"), [*COMMAND, "--subfolder=signals"]
-    numbers = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP)
+    numbers = (signal.SIGTERM, signal.SIGINT)
     assert any([interrupt(shared_project, run, command, number) for number in numbers])
     finish(start(shared_project, *command))
     assert result(run) == undisturbed
     hidden = [path for folder in (run.models, run.outputs) for path in folder.rglob(".*")]
     assert not run.checkpoints.exists() and hidden == [run.outputs / ".lock"]
-
-
-def test_pieces_and_a_damaged_checkpoint_are_passed_over_and_other_options_refused(shared_project, undisturbed):
-    run, command = run_of(shared_project, "pieces", "tiny-en-fr"), [*COMMAND, "--subfolder=pieces"]
-    interrupt(shared_project, run, command, signal.SIGTERM)
-    newest = run.checkpoints / f"checkpoint-{newest_step(run)}"
-    out = finish(start(shared_project, *command, "--seed=1"), expect=1)
-    assert "seed was 42, is now 1" in out and newest.is_dir()
-    (run.checkpoints / "checkpoint-9999").mkdir()  # as a crash leaves it: newest, and empty
-    with open(newest / "optimizer.pt", "r+b") as file:
-        file.seek(1000)
-        file.write(b"damage")
-    out = finish(start(shared_project, *command))
-    assert "checkpoint-9999 is incomplete" in out and f"{newest.name} is incomplete" in out
-    assert result(run) == undisturbed
