@@ -212,7 +212,8 @@ def evaluate_language(
     predict: Callable,
     used: dict[str, Any],
 ) -> dict[str, Any]:
-    """Predict the language's test texts, write its two files, and return its scores; predict, used: of load_model."""
+    """Predict the test texts of a language, write its two files, and return its scores; predict, used: see load_model."""
+    # predict, and count
     began = time.monotonic()
     eval_lang, registers = expected["eval_lang"], expected["registers"]
     probabilities, over_max_length = predict(texts, eval_lang)
@@ -223,7 +224,8 @@ def evaluate_language(
     for line in corpus_load.several_lines(several_registers):
         log.warning("%s", line)
 
-    run.scores(eval_lang).unlink(missing_ok=True)  # until it is written again, the language is not done
+    # while the scores are missing, the language is not done
+    run.scores(eval_lang).unlink(missing_ok=True)
     runs.write_text(run.predictions(eval_lang), predictions_table(texts, registers, predicted, probabilities))
     per_register = metrics.register_scores(confusion)
     scores = {
@@ -255,7 +257,7 @@ def evaluate_language(
 
 
 def _defined(score: Any) -> float | int | None:
-    """Return a score as JSON has it: null where it is not defined, counts as integers."""
+    """Return a score for JSON: None if it is not defined, counts as integers."""
     return None if math.isnan(score) else score.item()
 
 
@@ -270,7 +272,7 @@ def predictions_table(texts: "pd.DataFrame", registers: list[str], predicted: An
 
 
 def summary(scores: dict[str, Any]) -> str:
-    """Return a language's scores in one line, with what they depend on."""
+    """Return the scores of a language in one line, with everything they depend on."""
     values = "  ".join(
         f"{name} {'too few texts' if value is None else f'{value:.4f}'}" for name, value in scores["metrics"].items()
     )
@@ -301,7 +303,7 @@ def main(argv: list[str] | None = None) -> int:
             "train it again with finetune.py --overwrite"
         )
 
-    # what is left to do, before the model is loaded
+    # find out what is left to do, before the model is loaded
     to_do, failed = [], []
     for lang in args.eval_lang:
         try:
@@ -309,17 +311,18 @@ def main(argv: list[str] | None = None) -> int:
             trained = record["corpus"]["files"].get(f"test/{lang}.tsv")
             if trained != texts.attrs["sha256"]:
                 when = "was not compared with the training texts when" if trained is None else "has changed since"
-                raises = "texts that are in both would raise its scores"
-                log.warning("test/%s.tsv %s the model was trained: %s", lang, when, raises)
+                raises = "texts that are in both would raise the scores"
+                log.warning("test/%s.tsv: %s the model was trained; %s", lang, when, raises)
             expected = signature(args, record, lang, texts.attrs["sha256"])
             if not args.overwrite and is_done(run, record, expected):
-                log.info("%s: evaluated already by this model, skipped (--overwrite evaluates again)", lang)
+                log.info("%s: skipped, is already evaluated (--overwrite evaluates it again)", lang)
             else:
                 to_do.append((expected, texts))
         except RunError as error:
             log.error("%s not evaluated: %s", lang, error)
             failed.append(lang)
 
+    # load once for all languages
     if to_do:
         runs.check_model(run, record, by_hash=True)
         predict, used = load_model(args, run, registers, to_do[0][0]["max_length"])
@@ -332,7 +335,7 @@ def main(argv: list[str] | None = None) -> int:
             fault = runs.fault_of_file(error) if isinstance(error, OSError) else None
             log.error("%s not evaluated: %s", expected["eval_lang"], fault or error)
             failed.append(expected["eval_lang"])
-        except Exception:  # a fault of this program: its traceback, and still the other languages
+        except Exception:  # a bug: show its traceback, but evaluate the other languages
             log.exception("%s not evaluated", expected["eval_lang"])
             failed.append(expected["eval_lang"])
     if failed:

@@ -4,26 +4,26 @@
     python post_eval.py --base-dir outputs/seed1 outputs/seed2 outputs/seed3 --format png pdf --labels fr
     python post_eval.py --compare xlmr-en xlmr-en-fr
 
-Reads   what finetune.py and evaluate.py wrote under the base dirs (default: outputs/, without outputs/demo); the corpus
+Reads   the files of finetune.py and evaluate.py in the base dirs (default: outputs/, without outputs/demo); the corpus
         only for words, and for the beginnings of texts in errors/ and suspects/, if it is on this machine
 Writes  in each run's folder: cfm.png, errors/LANG.tsv, keywords/LANG.tsv
         in the base dir (--output-dir): tve.png, registers.png, tve.md, tve.tex, tve_cells.csv, tve.csv,
         per_register.csv, methods.md, suspects/LANG.tsv, report.html, and curve.png if runs differ only in --texts;
         README.md says what each contains
-        What one page can't hold goes to further ones: cfm-2.png, tve-2.png…
+        What does not fit on one page continues in cfm-2.png, tve-2.png…
 Prints  the matrices of the metrics drawn, or with --compare the comparison
-Exit    0 all drawn, 1 nothing to draw, or damaged files (named; the rest is drawn), 2 wrong use,
+Exit    0 all drawn, 1 nothing to draw, or damaged files (they are named, the rest is drawn), 2 wrong use,
         128 + N ended by signal N
 
-Several base dirs are repetitions of the same grid with other seeds: cells show mean, standard deviation and interval
-over them. The scores are defined in utils/metrics.py, intervals and comparisons in utils/uncertainty.py. The same input
-gives the same bytes.
+Several base dirs are repetitions of the same runs with other seeds: cells then show mean, standard deviation and
+interval. utils/metrics.py defines the scores, utils/uncertainty.py intervals and comparisons. The same input gives the
+same bytes.
 """
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # Python leaves it out where PYTHONSAFEPATH is set
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # Python does not if PYTHONSAFEPATH is set
 
 if __name__ == "__main__":  # before any package is imported
     from utils import environment
@@ -50,7 +50,7 @@ from tqdm import tqdm
 from utils import labels, metrics, options, results, runs, tables, uncertainty
 from utils.runs import RunError
 
-DRAWN = ("macro_f1_10", "micro_f1")  # metrics, unless others are asked for
+DRAWN = ("macro_f1_10", "micro_f1")  # the default metrics
 PR_SET_PDEATHSIG = 1  # of Linux's prctl.h
 
 log = logging.getLogger("post_eval")
@@ -63,16 +63,16 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     # fmt: off
     parser.add_argument("--base-dir", type=options.filled, nargs="+", default=[runs.ROOT / "outputs"], metavar="DIR",
-        help="where the runs lie; several: repetitions with other seeds (default: outputs, without outputs/demo)")
+        help="the folder of the runs; several: repetitions with other seeds (default: outputs, without outputs/demo)")
     parser.add_argument("--output-dir", type=options.filled, metavar="DIR",
-        help="where matrices, tables and page go (default: the base dir, or the folder that holds all of them)")
+        help="the folder for matrices, tables and page (default: the folder that contains all base dirs)")
     parser.add_argument("--format", nargs="+", choices=("png", "pdf", "svg"), default=["png"], help="(default: png)")
     parser.add_argument("--labels", choices=("en", "fr"), default="en",
         help="language of figures, tables and page (default: en)")
     parser.add_argument("--jobs", type=options.positive_int, metavar="N",
-        help="figures drawn at once (default: one per core that this process may use)")
+        help="figures drawn at the same time (default: one per core that this process may use)")
     parser.add_argument("--compare", nargs=2, metavar="MODEL-LANGS",
-        help="compare two runs on the same texts, per language, and draw nothing; of several base dirs, all seeds")
+        help="compare two runs on the same texts, per language, and draw nothing; with several base dirs, all seeds")
     for kind, name in (("cfm", "confusion matrices"), ("tve", "transfer matrices")):
         group = parser.add_argument_group(name)
         group.add_argument(f"--ignore-{kind}", action="store_true", help=f"draw no {name}")
@@ -89,8 +89,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     group = parser.add_argument_group("report.html")
     group.add_argument("--ignore-report", action="store_true", help="write no report.html")
     group.add_argument("--report-texts", type=options.natural, default=0, metavar="N",
-        help="put the beginnings of the texts of the N most confident errors of each pair of registers into the page, "
-        "where the corpus is at hand; 0: it holds no text of the corpus (default: %(default)s)")
+        help="show the beginnings of the texts of the N most confident errors of each pair of registers, if the corpus "
+        "is on this machine; 0: the page contains no text of the corpus (default: %(default)s)")
     # fmt: on
     args = options.parse(parser, argv)
     args.base_dir = list(dict.fromkeys(Path(os.path.abspath(base_dir)) for base_dir in args.base_dir))
@@ -102,7 +102,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def select(args: argparse.Namespace, kind: str, frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the evaluations that the options of this kind of matrix leave; exit 2 for a name that there is not."""
+    """Return the evaluations that the options for this kind of matrix select; exit 2 for an unknown name."""
     chosen = pd.Series(True, index=frame.index)
     for option, column in (("models", "model"), ("train_langs", "training"), ("eval_langs", "eval_lang")):
         names = getattr(args, f"{kind}_{option}")
@@ -110,12 +110,12 @@ def select(args: argparse.Namespace, kind: str, frame: pd.DataFrame) -> pd.DataF
         if names:
             chosen &= frame[column].isin(names)
     if not chosen.any():
-        args.parser.error(f"no evaluation is left by the --{kind}- options together")
+        args.parser.error(f"the --{kind}- options together leave no evaluation; leave one of them out")
     return frame[chosen.to_numpy()]
 
 
 def check_names(parser: argparse.ArgumentParser, option: str, names: Iterable[str], existing: Iterable[str]) -> None:
-    """End with exit code 2 if one of the option's names is none of those that exist."""
+    """Exit with code 2 if one of the names given to an option does not exist."""
     known = list(dict.fromkeys(existing))
     for name in names:
         if name not in known:
@@ -126,11 +126,11 @@ def check_names(parser: argparse.ArgumentParser, option: str, names: Iterable[st
 
 
 def draw(args: argparse.Namespace, frame: pd.DataFrame) -> None:
-    """Draw what was asked for: confusion matrices in processes of their own, the rest meanwhile in this one."""
-    # figures look the same whatever a notebook or the user's own settings say
+    """Draw everything: confusion matrices in processes of their own, and the rest meanwhile in this one."""
+    # figures look the same whatever the user's own settings are
     os.environ |= {"MPLBACKEND": "agg", "MATPLOTLIBRC": os.devnull}
     logging.getLogger("matplotlib").setLevel(logging.CRITICAL)
-    from utils import cfm, figures, keywords  # noqa: F401  # loaded here once, not in each process
+    from utils import cfm, figures, keywords  # noqa: F401  # loaded once, before the processes start
 
     names = results.language_names(frame)
     figures.use_style(
@@ -138,6 +138,7 @@ def draw(args: argparse.Namespace, frame: pd.DataFrame) -> None:
         | {labels.language(code, names, args.labels) for code in [*names, *frame["eval_lang"]]}
         | {*frame["subfolder"], *frame["model"], *frame["training"], *frame["eval_lang"]}
     )
+    # the processes draw a run each, while this one counts words and draws the rest
     of_runs = [] if args.ignore_cfm else [rows for _, rows in select(args, "cfm", frame).groupby("folder", sort=False)]
     style = (names, args.labels, not args.cfm_ignore_summary, args.format)
     n_jobs = args.jobs or len(os.sched_getaffinity(0))
@@ -156,19 +157,21 @@ def draw(args: argparse.Namespace, frame: pd.DataFrame) -> None:
             for future in drawn:
                 future.result()
         except BrokenProcessPool:
-            raise RunError("a process that drew was killed, for lack of memory maybe: --jobs 1 needs least") from None
+            raise RunError(
+                "drawing: a process was killed, perhaps for lack of memory; --jobs 1 needs the least"
+            ) from None
     bar.close()
     if drawn:
         log.info("cfm.%s and errors/ in the folders of %d runs", ", cfm.".join(args.format), len(drawn))
     if words:
         log.info("keywords/ in the folders of %d runs", rows.loc[list(words), "folder"].nunique())
     if table:
-        # last, for whoever reads it may stop before its end, as `| head` does, and nothing is missing
+        # last, since whoever reads it may stop early, as `| head` does
         print(table)
 
 
 def draw_run(rows: pd.DataFrame, names: dict[str, str], lang: str, with_summary: bool, formats: list[str]) -> None:
-    """Draw one run's confusion matrices and list its wrong predictions."""
+    """Draw the confusion matrices of a run and list its wrong predictions."""
     from utils import cfm
 
     save_figures(cfm.draw_run(rows, names, lang, with_summary), rows["folder"].iloc[0] / "cfm", formats)
@@ -179,19 +182,21 @@ def draw_run(rows: pd.DataFrame, names: dict[str, str], lang: str, with_summary:
 def draw_transfer(
     args: argparse.Namespace, frame: pd.DataFrame, names: dict[str, str], words: dict[int, pd.DataFrame]
 ) -> str:
-    """Write matrices, tables and page; return the matrices as text, and name what is missing or not comparable."""
+    """Write matrices, tables and page; return the matrices as text. Log what is missing or not comparable."""
     from utils import curve, methods, registers, report, suspects, tve
 
+    # what a reader of the matrices must know
     rows, folder, lang = results.evaluations(frame), args.output_dir, args.labels
     for (_, model), of_model in rows.groupby(["subfolder", "model"], sort=False):
         commits = sorted({str(signature.get("commit")) for signature in of_model["signature"]})
         if len(commits) > 1:
             log.warning("%s: evaluated by several versions of this tool: %s", model, ", ".join(commits))
-    odd = rows[rows["not_comparable"] != ""]
-    for (place, difference), found in odd.groupby(["folder", "not_comparable"], sort=False):
+    different = rows[rows["not_comparable"] != ""]
+    for (place, difference), found in different.groupby(["folder", "not_comparable"], sort=False):
         langs = " ".join(found["eval_lang"])
         log.warning("%s on %s: not comparable, out of means and bests: %s", runs.shown(place), langs, difference)
 
+    # the page, then figures and tables from the same matrices
     matrices = tables.make_matrices(frame, args.tve_metrics, len(args.base_dir), lang)
     suspected = suspects.find(rows)
     folder.mkdir(parents=True, exist_ok=True)
@@ -205,7 +210,7 @@ def draw_transfer(
     n_pages = save_figures(tve.draw_matrices(matrices, lang), folder / "tve", args.format)
     save_figures(registers.draw(frame, names, lang), folder / "registers", args.format)
     if save_figures(curve.draw(frame, args.tve_metrics, lang), folder / "curve", args.format):
-        log.info("%s: curve.%s, of runs that differ in --texts alone", runs.shown(folder), args.format[0])
+        log.info("%s: curve.%s, for runs that differ only in --texts", runs.shown(folder), args.format[0])
     runs.write_text(folder / "tve.md", tables.markdown_table(matrices, lang))
     runs.write_text(folder / "tve.tex", tables.latex_table(matrices, lang))
     runs.write_text(folder / "tve_cells.csv", tables.cells_csv(matrices))
@@ -222,9 +227,9 @@ def draw_transfer(
 
 
 def save_figures(figures: Iterable, stem: Path, formats: list[str]) -> int:
-    """Save pages as STEM.FORMAT, STEM-2.FORMAT…, each whole or not at all, the same bytes for the same figure.
+    """Save pages as STEM.FORMAT, STEM-2.FORMAT…, with the same bytes for the same figure; return their number.
 
-    Pages beyond these that an earlier drawing left are removed. Return the number of pages.
+    Further pages from an earlier drawing are removed.
     """
 
     def page(number: int, kind: str) -> Path:
@@ -238,14 +243,14 @@ def save_figures(figures: Iterable, stem: Path, formats: list[str]) -> int:
                 figure.savefig(temporary, format=kind, metadata=no_date[kind])
     for kind in formats:
         left = list(itertools.takewhile(Path.exists, (page(n, kind) for n in itertools.count(n_pages + 1))))
-        # the last one first, so that none is left behind a gap if this ends halfway
+        # the last one first, so that an interruption leaves no gap
         for path in reversed(left):
             path.unlink()
     return n_pages
 
 
 def end_with(parent: int) -> None:
-    """Let this process, which draws for another, end when that ends, however it does, and by no signal before."""
+    """Make this process end exactly when its parent ends, for whatever reason, and ignore signals until then."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -257,9 +262,9 @@ def end_with(parent: int) -> None:
 
 
 def compare(args: argparse.Namespace, frame: pd.DataFrame) -> None:
-    """Print, per metric and language, how two runs differ on the same texts, with Holm's correction over languages.
+    """Print how two runs differ on the same texts, by metric and language, with Holm's correction over the languages.
 
-    With several base dirs, the trainings of one are compared with those of the other.
+    With several base dirs, each of the two is a set of trainings with different seeds.
     """
     check_names(args.parser, "--compare", args.compare, frame["path"])
     for metric in args.tve_metrics:
@@ -273,22 +278,23 @@ def compare(args: argparse.Namespace, frame: pd.DataFrame) -> None:
             a, b = (tables.comparable(side[lang]) for side in both_sides)
             compared = results.compare(a, b, metric)
             if compared is None:
-                log.warning("%s: not evaluated on the same test file, or predictions are gone: left out", lang)
+                log.warning("%s: left out, not evaluated on the same test file, or predictions are gone", lang)
                 continue
             if math.isnan(compared["p"]):
-                log.warning("%s: too few texts to compare by %s: left out", lang, metric)
+                log.warning("%s: left out, too few texts to compare by %s", lang, metric)
                 continue
             scores = {side: np.mean([row.score for row in rows]) for side, rows in (("a", a), ("b", b))}
             found.append({"lang": lang, "n": a[0].n, "sides": (len(a), len(b)), **scores, **compared})
-            # as if both were seeds of one training whose options do not count
+            # differences in how they were evaluated: those of training are what is being compared
             both = pd.DataFrame([*a, *b]).assign(subfolder="", model="", record=[{"settings": {}}] * len([*a, *b]))
             for difference in dict.fromkeys(filter(None, results.differences(both))):
-                log.warning("%s: the difference is not of the models alone: %s", lang, difference)
+                log.warning("%s: the two also differ in how they were evaluated: %s", lang, difference)
             if compared["same"]:
-                remarks.append(f"{lang}: the same answers to all texts")
+                remarks.append(f"{lang}: the same predictions for all texts")
             elif not compared["trainings"] and len(a) + len(b) > 2:
                 counted = f"{lang}: {len(a)} and {len(b)} trainings"
-                remarks.append(f"{counted}: the interval is for other texts, not for other trainings")
+                remarks.append(f"{counted}: the interval is about other texts, not about other trainings")
+        # the table, with the name of the tests
         tests = dict.fromkeys(labels.test_of(metric, *one["sides"]) for one in found)
         print(f"{metric} x 100: {args.compare[0]} against {args.compare[1]}, {', '.join(tests) or 'no common texts'}")
         columns = f"{'first':>7} {'second':>7} {'difference':>11} {'95 % interval':>17} {'p':>8} {'p (Holm)':>9}"
@@ -309,13 +315,13 @@ def main(argv: list[str] | None = None) -> int:
     frame, damaged = results.read_results(args.base_dir)
     if frame.empty and not damaged:
         places = ", ".join(runs.shown(base_dir) for base_dir in args.base_dir)
-        raise RunError(f"{places}: there is no evaluated run; evaluate.py makes them")
+        raise RunError(f"{places}: there is no evaluated run; evaluate one first, with evaluate.py")
     if args.compare and not frame.empty:
         compare(args, frame)
     elif not frame.empty:
         draw(args, frame)
     if damaged:
-        log.error("%d damaged files were passed over, see above", damaged)
+        log.error("%d damaged files were left out, see above", damaged)
     return 1 if damaged else 0
 
 
