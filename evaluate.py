@@ -28,8 +28,6 @@ if __name__ == "__main__":  # before any package is imported
 
 import argparse
 import contextlib
-import csv
-import io
 import logging
 import math
 import shlex
@@ -212,7 +210,7 @@ def evaluate_language(
     predict: Callable,
     used: dict[str, Any],
 ) -> dict[str, Any]:
-    """Predict the test texts of a language, write its two files, and return its scores; predict, used: see load_model."""
+    """Predict the test texts of a language, write its two files, and return its scores; predict, used: load_model's."""
     # predict, and count
     began = time.monotonic()
     eval_lang, registers = expected["eval_lang"], expected["registers"]
@@ -263,12 +261,13 @@ def _defined(score: Any) -> float | int | None:
 
 def predictions_table(texts: "pd.DataFrame", registers: list[str], predicted: Any, probabilities: Any) -> str:
     """Return predictions as TSV with a header: row, gold, predicted, one probability per register."""
-    table = io.StringIO()
-    writer = csv.writer(table, delimiter="\t", lineterminator="\n")
-    writer.writerow(["row", "gold", "predicted", *registers])
-    for text, label, row in zip(texts.itertuples(), predicted, probabilities, strict=True):
-        writer.writerow([text.row, text.register, registers[label], *(f"{probability:.6f}" for probability in row)])
-    return table.getvalue()
+    import pandas as pd
+
+    table = pd.DataFrame(probabilities, columns=registers)
+    table.insert(0, "row", texts["row"].to_numpy())
+    table.insert(1, "gold", texts["register"].to_numpy())
+    table.insert(2, "predicted", [registers[label] for label in predicted])
+    return table.to_csv(sep="\t", index=False, float_format="%.6f", lineterminator="\n")
 
 
 def summary(scores: dict[str, Any]) -> str:
