@@ -152,7 +152,7 @@ def test_another_start_model_under_the_same_name_is_another_training(train, pret
         train(*options)
     shutil.rmtree(pretrained)  # a finished training needs its start no more
     train(*options)
-    with pytest.raises(RunError, match="pretrained"):
+    with pytest.raises(RunError, match="config.json"):
         train(*options, subfolder="other")
 
 

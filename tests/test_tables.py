@@ -130,14 +130,14 @@ def test_best_and_tied_are_those_of_the_corrected_comparison(tmp_path):
     ("compared", "n_comparisons", "apart"),
     [({"p": 0.02}, 1, True), ({"p": 0.02}, 2, True), ({"p": 0.02}, 3, False), ({"p": np.nan}, 1, False)],
 )
-def test_p_is_corrected_for_the_rows_and_nothing_is_told_apart_without_p(compared, n_comparisons, apart):
-    assert tables.told_apart(compared, {}, {}, n_comparisons) == apart
+def test_p_is_corrected_for_the_rows_and_without_p_nothing_differs(compared, n_comparisons, apart):
+    assert tables.differ(compared, {}, {}, n_comparisons) == apart
 
 
-def test_without_predictions_models_are_told_apart_by_intervals_that_do_not_touch():
+def test_without_predictions_models_differ_if_their_intervals_do_not_overlap():
     a, b, c = ({"low": low, "high": low + 0.1} for low in (0.5, 0.55, 0.61))
     pairs = [(a, b), (b, a), (b, c), (a, c), (c, a)]
-    assert [tables.told_apart(None, *pair, 1) for pair in pairs] == [False, False, False, True, True]
+    assert [tables.differ(None, *pair, 1) for pair in pairs] == [False, False, False, True, True]
 
 
 def test_the_tests_of_the_bests_are_named(tmp_path):

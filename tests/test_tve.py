@@ -59,7 +59,7 @@ def test_texts_are_apart_and_within_the_figure(options, lang):
         check_legible(figure)
 
 
-def test_the_best_is_bold_those_not_told_apart_are_underlined_and_a_training_language_is_outlined():
+def test_the_best_is_bold_those_not_distinguishable_are_underlined_and_a_training_language_is_outlined():
     cells = [
         make_cell("en", "en", best="best", own=True, text=("90.1",)),
         make_cell("fi", "en", best="tied", text=("88.2 ±1.1 †",)),
