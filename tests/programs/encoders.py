@@ -11,6 +11,7 @@ import csv
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import sys
@@ -216,8 +217,8 @@ def print_row(*cells: str) -> None:
 
 
 def told(error: RunError) -> str:
-    """Return what was found in a trial, without its place and remedy."""
-    return str(error).partition("found in a trial ")[2].rpartition(";")[0].replace("`", "")
+    """Return what is wrong with an encoder, without its folder and the remedy."""
+    return re.sub(r".* does not work in \w+: |;[^;]*$", "", str(error)).replace("`", "")
 
 
 if __name__ == "__main__":
