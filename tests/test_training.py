@@ -14,7 +14,18 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from conftest import FAST, REGISTERS, SAMPLE_CORPUS, assert_same_training, change_config, epochs, finish, record, start
+from conftest import (
+    FAST,
+    REGISTERS,
+    SAMPLE_CORPUS,
+    assert_same_training,
+    change_config,
+    copy_project,
+    epochs,
+    finish,
+    record,
+    start,
+)
 from safetensors.torch import load_file
 from transformers import (
     BertConfig,
@@ -43,6 +54,11 @@ def tiny(tmp_path_factory):
     BertModel(BertConfig.from_pretrained(source, **sizes)).save_pretrained(folder)
     change_config(folder, random_weights=True)
     return folder
+
+
+@pytest.fixture
+def project(tmp_path):
+    return copy_project(tmp_path / "project", download_model.find_checkpoint("./tests/sample-corpus"))
 
 
 # ---- batches ----
