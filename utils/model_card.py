@@ -52,14 +52,14 @@ def model_card(
         langs += f"; before that, its start model was fine-tuned on texts in {', '.join(facts['start_langs'])}"
     if "ngrams" in facts:
         what, chosen = "logistic regression on character n-grams, trained", f"C = {best['C']:g}"
-        read = "All of a text is"
+        read, sources = "All of a text is", "the corpus"
         load = f"""    from pathlib import Path
     from utils import ngrams
     model = ngrams.load(Path("{runs.shown(run.models)}"))
     ngrams.predict(model, ["a text"], model["registers"])  # a column per register"""
     else:
         what, chosen = f"`{args.checkpoint}`, fine-tuned", f"Epoch {best['epoch']} of {facts['epochs']}"
-        read = f"Only the first {args.max_length} tokens of a text are"
+        read, sources = f"Only the first {args.max_length} tokens of a text are", "the checkpoint and of the corpus"
         load = f"""    from transformers import pipeline
     classify = pipeline("text-classification", model="{runs.shown(run.models)}")
     classify("a text", truncation=True, max_length={args.max_length})"""
@@ -95,7 +95,7 @@ of these languages. For other languages, evaluate the model on their test texts 
 - {read} read.
 - Every text gets one of these registers, even a text of another register or of several.
 - The probabilities are not calibrated.
-- The limits and licences of the checkpoint and of the corpus are also those of this model.
+- The limits and licences of {sources} are also those of this model.
 """
 
 
