@@ -218,10 +218,10 @@ def test_the_first_tokens_are_those_of_the_whole_text_in_the_sample_corpus(tiny)
         whole = tokenizer(text)["input_ids"]
         assert row["input_ids"].tolist() == (whole if len(whole) <= 64 else whole[:63] + whole[-1:])
         assert bool(row["over"]) == (len(whole) > 64) and row["length"] == len(row["input_ids"])
-    one_word_first = "a" * 2000 + " word" * 99  # of which its first blank is far beyond
-    (ids,), (over,) = corpus_load.first_tokens([one_word_first], tokenizer, 32)
-    assert over and ids == tokenizer(one_word_first)["input_ids"][:31] + ids[-1:]
+    tabs_first = "\t" * 2000 + " word" * 99  # of which the beginning has no token
+    (ids,), (over,) = corpus_load.first_tokens([tabs_first], tokenizer, 32)
     assert tokenizer.backend_tokenizer.truncation is None  # it would be saved with the model
+    assert over and ids == tokenizer(tabs_first)["input_ids"][:31] + ids[-1:]
 
 
 # ---- the sample corpus itself ----
