@@ -89,7 +89,7 @@ def test_what_does_not_fit_the_shape_is_named_with_the_remedy(tmp_path, changes,
     content = {key: value for key, value in (CONTENT | changes).items() if value is not ...}
     path.write_text(json.dumps(content))
     if told:
-        with pytest.raises(RunError, match=rf"record.json: .*\b{told}\b.*do this"):
+        with pytest.raises(RunError, match=f"record.json: .*{told}.*do this"):
             runs.read_record(path, SHAPE, "do this")
     else:
         assert runs.read_record(path, SHAPE, "do this") == content
