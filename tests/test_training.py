@@ -1,5 +1,6 @@
 """Fine-tuning: it learns, the same however it is cut, by random batches; and its checkpoints count only when whole."""
 
+import contextlib
 import errno
 import itertools
 import json
@@ -10,6 +11,7 @@ import shutil
 import signal
 import time
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -306,6 +308,26 @@ def test_progress_is_told_and_a_busy_machine_with_it(train, monkeypatch, caplog)
         told = [line.getMessage() for line in caplog.records if re.match(r"\d+ .*\b160\b", line.getMessage())]
         assert [int(line.split()[0]) for line in told] == [16, 32, 48, 64, 80, 96, 112, 128, 144, 160]
         assert all(("%" in line) == bool(busy) for line in told)
+
+
+def test_a_disk_has_room_for_three_checkpoints_and_the_model_to_the_byte(tmp_path, pretrained, monkeypatch):
+    run, classifier = runs.Run("x", tmp_path / "o", tmp_path / "m"), model.load_classifier(pretrained, list(REGISTERS))
+    model.freeze(classifier, 0.5)
+    weights, learning = (
+        4 * sum(w.numel() for w in classifier.parameters() if w.requires_grad >= one) for one in (0, 1)
+    )
+    for num_epochs, n_checkpoints in ((1, 1), (2, 2), (9, 3)):
+        needed = n_checkpoints * (weights + 2 * learning) + weights  # AdamW has two numbers of each weight
+        for free in (needed, needed - 1):
+            monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+            with contextlib.nullcontext() if free == needed else pytest.raises(RunError, match="m: "):
+                training.check_room(run, classifier, num_epochs)
+
+
+def test_a_training_is_over_after_its_last_step():
+    args = SimpleNamespace(patience=0, warmup=0.1)
+    states = (TrainerState(global_step=step, max_steps=40, num_train_epochs=4) for step in (39, 40))
+    assert [training.is_over(state, args, 80) for state in states] == [False, True]
 
 
 # ---- checkpoints ----

@@ -8,6 +8,7 @@ from conftest import finish, result, run_of, start
 
 from utils import training
 
+pytestmark = pytest.mark.slow
 COMMAND = [
     "finetune.py", "--model-name=tiny", "--train-langs", "en", "fr", "--num-epochs=6", "--learning-rate=1e-3",
     "--max-length=128", "--batch-size=8",
