@@ -167,7 +167,7 @@ def show_unusual_names(corpus: Path) -> None:
     paths = [path for split in SPLITS for path in sorted((corpus / "corpus" / split).glob("*"))]
     unread = [p for p in paths if p.suffix != ".tsv" or not options.LANGUAGE.fullmatch(p.stem)]
     names = [f"{path.parent.name}/{path.name}" for path in unread]
-    show(f"files that can't be used, since a name is {options.LANGUAGE_IS}, then .tsv", names)
+    show(f"files whose names are not allowed: a name is {options.LANGUAGE_IS}, then .tsv", names)
 
 
 def main(argv: list[str] | None = None) -> int:
