@@ -135,3 +135,13 @@ def test_the_example_on_new_text_runs(root, tiny, tmp_path):
     answers = [line.split("\t") for line in done.stdout.rstrip("\n").split("\n")]
     assert [text for *_, text in answers] == [text.strip() for text in texts], done.stderr
     assert all(register in {"HI", "JN"} and 0 <= float(share) <= 1 for register, share, _ in answers)
+
+
+def test_the_messages_in_the_tables_are_in_the_code():
+    """Word for word, but for what changes in them: … in the READMEs, {…}, %s and $… in the code."""
+    paths = [*ROOT.glob("*.py"), *ROOT.glob("utils/**/*.py"), *ROOT.glob("*.sh"), *ROOT.glob("utils/**/*.sh")]
+    code = "".join(re.sub(r'"\n\s*f?"', "", path.read_text(encoding="utf-8")) for path in paths)
+    tables = re.findall(r"^\| message \|.*\n\|---\|---\|\n((?:\|.*\n)+)", README["en"], re.MULTILINE)
+    messages = [message for table in tables for message in re.findall(r"^\| `(.+?)` \|", table, re.MULTILINE)]
+    assert len(messages) >= 10
+    assert [one for one in messages if not re.search(".*".join(map(re.escape, one.split("…"))), code)] == []
