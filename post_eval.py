@@ -239,7 +239,7 @@ def save_figures(figures: Iterable, stem: Path, formats: list[str]) -> int:
     n_pages = 0
     for n_pages, figure in enumerate(figures, start=1):
         for kind in formats:
-            with runs.whole_file(page(n_pages, kind)) as temporary:
+            with runs.atomic_file(page(n_pages, kind)) as temporary:
                 figure.savefig(temporary, format=kind, metadata=no_date[kind])
     for kind in formats:
         left = list(itertools.takewhile(Path.exists, (page(n, kind) for n in itertools.count(n_pages + 1))))

@@ -33,7 +33,7 @@ def test_a_file_is_whole_or_not_there_and_what_the_dead_left_is_removed(tmp_path
     target = tmp_path / "folder" / "a[1].json"
     runs.write_json(target, {"é": 1})
     assert target.read_text(encoding="utf-8") == '{\n  "é": 1\n}\n'
-    with pytest.raises(ZeroDivisionError), runs.whole_file(target) as temporary:
+    with pytest.raises(ZeroDivisionError), runs.atomic_file(target) as temporary:
         temporary.write_text("half")
         raise ZeroDivisionError
     assert list(target.parent.iterdir()) == [target]

@@ -135,7 +135,7 @@ def save(model: Model, folder: Path) -> None:
     from safetensors.numpy import save_file
 
     runs.write_json(folder / "ngrams.json", {name: model[name] for name in ("registers", "ngrams")})
-    with runs.whole_file(folder / "model.safetensors") as temporary:
+    with runs.atomic_file(folder / "model.safetensors") as temporary:
         save_file({name: np.ascontiguousarray(model[name]) for name in ("idf", "coef", "intercept")}, temporary)
     runs.follow_umask(folder)
 

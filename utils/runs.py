@@ -103,7 +103,7 @@ def run_paths(model_name: str, train_langs: list[str], subfolder: str = "") -> R
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """Give a temporary path to write to; after the block, flush it to disk and rename it to path, or remove it.
 
     Creates the folder. RunError if the disk is full or can't be written to.
@@ -132,8 +132,8 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, through whole_file."""
-    with whole_file(path) as temporary:
+    """Write a text file, through atomic_file."""
+    with atomic_file(path) as temporary:
         temporary.write_bytes(text.encode())
 
 
@@ -143,8 +143,8 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy a file, through whole_file, with the permissions that the umask gives."""
-    with whole_file(target) as temporary:
+    """Copy a file, through atomic_file, with the permissions that the umask gives."""
+    with atomic_file(target) as temporary:
         shutil.copyfile(source, temporary)
 
 
