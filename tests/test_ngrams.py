@@ -85,6 +85,22 @@ def test_the_same_weights_on_any_number_of_cores(project):
     assert len(hashes) == 1
 
 
+def test_the_submit_scripts_train_evaluate_and_report_it(project):
+    grid = ["bash", "submit_train_jobs.sh", "--models", "ngrams", "--langs", "en", "--local", "--then-evaluate"]
+    command = [*grid, "--eval-lang", "fr", "ru", "--", "--num-epochs", "5"]
+
+    def run(*words):
+        variables = os.environ | {"REGISTER_CORPUS": str(SAMPLE_CORPUS)}
+        done = subprocess.run(words, cwd=project, env=variables, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    run(*command)
+    assert run(*command).count("done already") == 2
+    table = run(*grid, "--eval-lang", "fr", "ru", "sv", "--status").splitlines()[1]
+    assert "trained" in table and "2 of 3" in table
+
+
 def test_options_of_encoders_do_not_count_and_the_others_do(learn, caplog):
     run = learn()
     before = runs.sha256_of(run.models / "model.safetensors")

@@ -28,7 +28,7 @@ from typing import Any
 
 import evaluate
 import finetune
-from utils import corpus_load, download_model, metrics, options, runs
+from utils import corpus_load, download_model, metrics, ngrams, options, runs
 from utils.runs import Run, RunError
 
 COLUMNS = ("name", "number", "state", "reason", "time_used", "restarts", "folder")  # of squeue, in jobs.sh
@@ -227,9 +227,11 @@ def show_status(grid: list[dict[str, Any]], queue: dict[str, dict[str, str]]) ->
 def describe(kind: str, entry: dict[str, Any], job: dict[str, str] | None, log: str) -> tuple[str, str]:
     """Return how far a training or evaluation is, and why it has stopped; log: the last line of its log."""
     run, langs = entry["run"], entry["eval"].eval_lang
+    if langs == ["all"]:  # there is no corpus here
+        langs = [path.stem for path in run.outputs.glob("eval/[!.]*.json")]
     if kind == "train":
-        is_begun = (run.outputs / "train.json").is_file()
-        epochs = runs.read_record(run.outputs / "train.json", [{"epoch": int}], runs.RETRAIN) if is_begun else []
+        has_epochs = (run.outputs / "train.json").is_file() and entry["eval"].model_name != ngrams.NAME
+        epochs = runs.read_record(run.outputs / "train.json", [{"epoch": int}], runs.RETRAIN) if has_epochs else []
         now = f"epoch {epochs[-1]['epoch'] + 1 if epochs else 1}"
     else:
         n_done = sum(run.scores(lang).is_file() for lang in langs)
