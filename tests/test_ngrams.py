@@ -195,10 +195,11 @@ def test_fewer_texts_are_among_more_and_validation_is_a_share_of_them(langs):
     assert before == [set(zip(part["lang"], part["row"], strict=True)) for part in everything[:2]]
 
 
-def test_more_texts_than_a_language_has_are_refused_and_nothing_is_written(learn, root):
-    with pytest.raises(RunError, match="en.tsv: 100 texts"):
-        learn("--texts=101")
-    assert not list(root.rglob("*.json"))
+@pytest.mark.parametrize(("n_texts", "named"), [(101, "en.tsv: 100 texts"), (3, "validation texts: ")])
+def test_too_many_texts_and_too_few_are_refused_and_nothing_is_written(learn, root, n_texts, named):
+    with pytest.raises(RunError, match=named):
+        learn(f"--texts={n_texts}", subfolder="few")
+    assert not list(root.rglob("*.json")) and not (root / "outputs" / "few").exists()
 
 
 def test_the_curve_has_the_scores_of_runs_that_differ_in_texts_alone(learn, root):

@@ -88,6 +88,10 @@ def fit(
 
     known = sorted(set(train["register"]))
     of_loss = validation["register"].isin(known).to_numpy()
+    if not of_loss.any():
+        raise RunError(
+            "validation texts: none has a register of the training texts; take more texts, or another --seed"
+        )
     gold = validation["register"].map(list(registers).index).to_numpy()
     weights = np.ones(of_loss.sum())
     if balanced:

@@ -309,7 +309,7 @@ def lock(run: Run) -> Iterator[None]:
                 path.write_text("", encoding="utf-8")
                 if os.listdir(run.outputs) == [path.name]:  # a training that is refused leaves no folder behind
                     path.unlink()
-                    run.outputs.rmdir()
+                    os.removedirs(run.outputs)  # and an empty --subfolder
     finally:
         held.release()
 
