@@ -137,7 +137,6 @@ def _run_folders(base_dir: Path, base_dirs: Sequence[Path]) -> Iterator[Path]:
     outputs/demo, from the made-up sample corpus, is read only if it is named.
     """
     apart = {path.resolve() for path in (*base_dirs, runs.ROOT / "outputs" / "demo")}
-    apart -= {base_dir.resolve(), *base_dir.resolve().parents}
     for place, folders, files in os.walk(base_dir, followlinks=True):
         here = Path(place)
         # a link to a folder above would make an endless loop
