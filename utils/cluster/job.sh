@@ -30,11 +30,11 @@ run=$1-$2 # its folder
 if [[ " ${*:3}" =~ " --su"[a-z]*[=\ ]([^ ]+) ]]; then run=${BASH_REMATCH[1]}/$run; fi # --subfolder
 source utils/load_env.sh
 
-most_requeues=3 # of a job that saves nothing
+most_requeues=3 # in a row without having saved anything
 
 # Run a command, and exit with its code.
 run_python() { # COMMAND…
-    local before reason status=1 step requeues=${SLURM_RESTART_COUNT:-0}
+    local before reason status=1 step job futile=0 count=outputs/$run/.requeues
     if [[ -z $in_job ]]; then exec "$@"; fi
 
     export HF_HUB_OFFLINE=1 # nodes often have no internet: report a missing model at once, not after a time-out
@@ -55,13 +55,22 @@ run_python() { # COMMAND…
     elif ((status == SLURM_EXIT_ERROR)); then
         reason="Slurm could not run this step"
     else
+        rm -f "$count"
         exit "$status"
     fi
-    if ((requeues >= most_requeues)) && [[ $(saved) == "$before" ]]; then
-        echo "$reason, and the job has saved nothing after $requeues requeues: submit it again, with a longer" \
+    # after preemptions and turns with progress, the count starts again
+    if [[ $(saved) == "$before" ]]; then
+        read -r job futile 2> /dev/null < "$count" && [[ $job == "$SLURM_JOB_ID" ]] || futile=0
+        futile=$((futile + 1))
+    fi
+    if ((futile > most_requeues)); then
+        rm -f "$count"
+        echo "$reason, and the job has saved nothing after $most_requeues requeues: submit it again, with a longer" \
             "SBATCH_TIMELIMIT if it was too short"
         exit 1
     fi
+    mkdir -p "${count%/*}"
+    echo "$SLURM_JOB_ID $futile" > "$count"
     echo "$reason: job $SLURM_JOB_ID is requeued, and will resume from what it has saved"
     scontrol requeue "$SLURM_JOB_ID"
 }
