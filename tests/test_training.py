@@ -166,6 +166,8 @@ def test_of_many_short_epochs_some_are_validated_and_the_last(train):
     assert [entry["epoch"] for entry in epochs(run)] == [*range(2, 25, 2), 25]
     best = next(entry for entry in epochs(run) if entry["epoch"] == record(run)["best_epoch"])
     assert record(run)["epochs"] == 25 and record(run)["validation"] == best["validation"]
+    few = train("--num-epochs=2", langs=("fr",), subfolder="few")
+    assert [entry["epoch"] for entry in epochs(few)] == [1, 2]  # at least one in ten is
 
 
 def loaded_and_texts(folder, corpus):
@@ -257,7 +259,7 @@ def test_a_training_that_a_signal_ends_within_an_epoch_goes_on_as_if_nothing_had
         patch.setattr(training.Recorder, "on_step_end", interrupted)
         run = train("--num-epochs=3", expect=128 + signal.SIGTERM)
     *_, last = training.load_state(training.newest_checkpoint(run)).log_history
-    assert last["interrupted"]["learnt"][1] == 32
+    assert last["interrupted"]["learnt"][1] == 32 and [entry["epoch"] for entry in epochs(run)] == [1]
     train("--num-epochs=3")
     assert_same_training(run, undisturbed)
     assert epochs(run)[1]["seconds"] > last["interrupted"]["seconds"] > 0.5
