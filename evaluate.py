@@ -110,8 +110,8 @@ def signature(
         "eval_lang": eval_lang,
         "test_sha256": test_sha256,
         "registers": record["settings"]["registers"],
-        "max_length": 0 if is_ngrams else args.max_length or record["settings"]["max_length"],
-        "precision": "fp64" if is_ngrams else args.precision,
+        "max_length": ngrams.MAX_LENGTH if is_ngrams else args.max_length or record["settings"]["max_length"],
+        "precision": ngrams.PRECISION if is_ngrams else args.precision,
     }
 
 
@@ -169,7 +169,7 @@ def load_model(args: argparse.Namespace, run: Run, registers: list[str], max_len
         if args.without_effect:
             log.info("%s: options without effect: %s", ngrams.NAME, " ".join(args.without_effect))
         fitted = ngrams.load(run.models)
-        used = {"precision_used": "fp64", "device": "CPU, 1 thread", "scikit-learn": sklearn.__version__}
+        used = {"precision_used": ngrams.PRECISION, "device": ngrams.DEVICE, "scikit-learn": sklearn.__version__}
         return lambda texts, _: (ngrams.predict(fitted, texts["text"], registers), 0.0), used
 
     import torch

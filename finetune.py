@@ -53,12 +53,12 @@ log = logging.getLogger("finetune")
 
 
 def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
-    checkpoints = download_model.known_checkpoints()
+    checkpoints, models = download_model.known_checkpoints(), download_model.known_models()
     parser = options.new_parser(
         "Fine-tune a multilingual encoder as a register classifier.",
         "python finetune.py --model-name xlmr --train-langs en fr",
     )
-    options.add_run_arguments(parser, download_model.known_models())
+    options.add_run_arguments(parser, models)
     # fmt: off
     parser.add_argument("--checkpoint", type=options.filled, metavar="DIR|ID",
         help="a folder or Hub id to start from, instead of the one in utils/model2chckpt.json")
@@ -107,10 +107,10 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
     args = options.parse(parser, argv)
     run = options.check_run_arguments(parser, args)
     options.read_languages(parser, args, corpus_load.training_languages(args.corpus_path))
-    if not args.checkpoint and args.model_name not in download_model.known_models():
+    if not args.checkpoint and args.model_name not in models:
         parser.error(
             f"argument --model-name: there is no model {args.model_name!r}; choose one of "
-            f"{', '.join(download_model.known_models())}, or give the --checkpoint that this name stands for"
+            f"{', '.join(models)}, or give the --checkpoint that this name stands for"
         )
     if runs.slurm_tasks() > 1 and "LOCAL_RANK" not in os.environ:
         parser.error(
@@ -129,7 +129,7 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, Run]:
 def settings_of(args: argparse.Namespace, registers: list[str]) -> dict[str, Any]:
     """Return everything that the trained weights depend on: arguments, start model, corpus files, processes."""
     is_ngrams = args.model_name == ngrams.NAME
-    of_ngrams = {name: getattr(args, name) for name in ngrams.SETTINGS} | {"max_length": 0}  # all of a text
+    of_ngrams = {name: getattr(args, name) for name in ngrams.SETTINGS} | {"max_length": ngrams.MAX_LENGTH}
     of_encoder = {key: value for key, value in vars(args).items() if key not in NOT_SETTINGS}
     return {
         **(of_ngrams if is_ngrams else of_encoder),
@@ -165,7 +165,7 @@ def train_ngrams(args: argparse.Namespace, run: Run, names: dict[str, str], sett
     ngrams.save(fitted, run.models)
     ngrams.load(run.models)
     facts = {
-        **{"start_langs": [], "start_revision": "", "precision": "fp64", "device": "CPU, 1 thread"},
+        **{"start_langs": [], "start_revision": "", "precision": ngrams.PRECISION, "device": ngrams.DEVICE},
         **{"ngrams": {"C": tried[0]["C"], "n_ngrams": len(fitted["ngrams"])}, "epochs": 0, "best_epoch": 0},
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "seconds": round(time.monotonic() - began, 3),

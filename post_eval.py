@@ -130,7 +130,7 @@ def draw(args: argparse.Namespace, frame: pd.DataFrame) -> None:
     # figures look the same whatever the user's own settings are
     os.environ |= {"MPLBACKEND": "agg", "MATPLOTLIBRC": os.devnull}
     logging.getLogger("matplotlib").setLevel(logging.CRITICAL)
-    from utils import cfm, figures, keywords  # noqa: F401  # loaded once, before the processes start
+    from utils import cfm, figures  # noqa: F401  # loaded once, before the processes start
 
     names = results.language_names(frame)
     figures.use_style(
@@ -148,8 +148,12 @@ def draw(args: argparse.Namespace, frame: pd.DataFrame) -> None:
         for future in drawn:
             future.add_done_callback(lambda _: bar.update())
         rows = results.evaluations(frame)
-        words = {} if args.ignore_keywords else keywords.find(rows)
-        keywords.write(rows, words)
+        words = {}
+        if not args.ignore_keywords:
+            from utils import keywords  # loads scikit-learn
+
+            words = keywords.find(rows)
+            keywords.write(rows, words)
         table = ""
         if not (args.ignore_tve and args.ignore_report):
             table = draw_transfer(args, select(args, "tve", frame), names, words)

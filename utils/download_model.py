@@ -249,7 +249,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{known} (default: all), or a Hub id, LAB/NAME")
     args = options.parse(parser, argv)
     for name in args.names:
-        if name not in known_models() and not (CHECKPOINT.fullmatch(name) and "/" in name):
+        if name not in (*checkpoints, ngrams.NAME) and not (CHECKPOINT.fullmatch(name) and "/" in name):
             parser.error(f"{name!a}: is neither one of {known}, nor a Hub id LAB/NAME")
     if ngrams.NAME in args.names:
         log.info("%s: nothing to download, it needs no pretrained model", ngrams.NAME)

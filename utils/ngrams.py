@@ -34,6 +34,7 @@ SETTINGS = (
     "balanced",
     "seed",
 )  # arguments that count
+PRECISION, DEVICE, MAX_LENGTH = "fp64", "CPU, 1 thread", 0  # in run.json and signatures; 0: texts are read to their end
 LENGTHS = (1, 5)  # characters of an n-gram
 N_NGRAMS = 20_000
 STRENGTHS = (1.0, 10.0, 100.0, 1000.0)  # C: the higher, the weaker the regularisation
